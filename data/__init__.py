@@ -1,1 +1,39 @@
+"""Graphs in and out: the :class:`Graph` value, converters, files, datasets and splits."""
 
+from __future__ import annotations
+
+from .convert import (
+    as_graph,
+    from_dense,
+    from_edges,
+    from_networkx,
+    from_pyg,
+    from_scipy,
+    to_networkx,
+    to_pyg,
+)
+from .datasets import karate, load, planetoid
+from .files import read_graph, write_npz
+from .graph import Graph, GraphError
+from .splits import Split, given_split, random_split
+
+__all__ = [
+    "Graph",
+    "GraphError",
+    "Split",
+    "as_graph",
+    "from_dense",
+    "from_edges",
+    "from_networkx",
+    "from_pyg",
+    "from_scipy",
+    "given_split",
+    "karate",
+    "load",
+    "planetoid",
+    "random_split",
+    "read_graph",
+    "to_networkx",
+    "to_pyg",
+    "write_npz",
+]

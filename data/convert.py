@@ -1,0 +1,429 @@
+"""Graphs from and to the forms other libraries have."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from .graph import Graph, GraphError, _as_pairs, _few, _few_pairs, _plural
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+__all__ = [
+    "as_graph",
+    "from_dense",
+    "from_edges",
+    "from_networkx",
+    "from_pyg",
+    "from_scipy",
+    "to_networkx",
+    "to_pyg",
+]
+
+_log = logging.getLogger(__name__)
+
+
+# -- edge lists -------------------------------------------------------------------------------
+
+
+def _pair_array(edges: Any) -> np.ndarray:
+    """Pairs of ids or names -> an (E, 2) array; names of mixed types become objects."""
+    if isinstance(edges, Tensor):
+        edges = edges.detach().cpu().numpy()
+    if isinstance(edges, np.ndarray):
+        array = edges
+    else:
+        try:
+            rows = list(edges)
+        except TypeError:
+            raise GraphError(
+                f"Edges must be an iterable of pairs, got {type(edges).__name__}."
+            ) from None
+        bad = [row for row in rows if isinstance(row, str) or not _is_pair(row)]
+        if bad:
+            raise GraphError(
+                f"{len(bad)} of {len(rows)} entries of the edge list are not pairs: "
+                f"{_few([repr(row) for row in bad])}."
+            )
+        array = np.empty((len(rows), 2), dtype=object)
+        for column in (0, 1):
+            array[:, column] = np.fromiter((r[column] for r in rows), dtype=object, count=len(rows))
+        kinds = {type(end) for end in array.flat}
+        if kinds and all(issubclass(k, int | np.integer) and k is not bool for k in kinds):
+            array = array.astype(np.int64)
+    if array.size == 0:
+        return np.empty((0, 2), dtype=np.int64)
+    if array.ndim != 2 or array.shape[1] != 2:
+        hint = " It looks like an edge_index: use Graph(num_nodes, edge_index)." * (
+            array.ndim == 2 and array.shape[0] == 2
+        )
+        raise GraphError(f"Edges must be pairs, shape (E, 2), got {array.shape}.{hint}")
+    return array
+
+
+def _is_pair(row: Any) -> bool:
+    try:
+        return len(row) == 2
+    except TypeError:
+        return False
+
+
+def _number_names(array: np.ndarray, names: Sequence[Any] | None) -> tuple[np.ndarray, list[Any]]:
+    """Names -> ids: places in ``names`` if given, else in sorted order (as met, if unsortable)."""
+    flat = array.ravel().tolist()
+    bad = [x for x in flat if isinstance(x, float | bool) or x is None]
+    if bad:
+        raise GraphError(
+            f"{_plural(len(bad), 'end')} of an edge is neither an integer id nor a name: "
+            f"{_few([repr(x) for x in bad])}; convert whole numbers with .astype(int)."
+        )
+    try:
+        order: list[Any] = list(dict.fromkeys(flat)) if names is None else list(names)
+        if names is None:
+            try:
+                order = sorted(order)
+            except TypeError:
+                order = list(dict.fromkeys(flat))
+        place = {name: i for i, name in enumerate(order)}
+        unknown = [x for x in dict.fromkeys(flat) if x not in place]
+    except TypeError as error:
+        raise GraphError(f"Node names must be hashable: {error}.") from None
+    if unknown:
+        raise GraphError(
+            f"{_plural(len(unknown), 'node')} of the edges not among the names: "
+            f"{_few([repr(x) for x in unknown])}."
+        )
+    ids = np.fromiter((place[x] for x in flat), dtype=np.int64, count=len(flat))
+    return ids.reshape(array.shape), order
+
+
+def from_edges(
+    edges: Any, num_nodes: int | None = None, *, compact: bool = False, **options: Any
+) -> Graph:
+    """A graph from a list of pairs.
+
+    Args:
+        edges: (E, 2) array-like or iterable of pairs. Integers are node ids, used as they are.
+            Anything else hashable is a node *name*: names are numbered in sorted order (in order
+            of appearance if they cannot be sorted), or by their place in ``names=`` if that is
+            given, which is also how isolated named nodes come in.
+        num_nodes: Number of nodes; by default the largest id plus one, or the number of names.
+        compact: Number the integer ids that occur anew, 0, 1, ... in increasing order, and keep
+            the old ids as names. For ids that start at 1 or have gaps.
+        **options: As for :class:`Graph` (``clean``, ``directed``, ``labels``, ...).
+
+    Raises:
+        GraphError: If the edges are not pairs, or for any reason :class:`Graph` has.
+    """
+    array = _pair_array(edges)
+    if array.dtype.kind in "iu":
+        if compact and array.size:
+            old, new = np.unique(array, return_inverse=True)
+            array = new.reshape(array.shape)
+            options.setdefault("names", [str(i) for i in old.tolist()])
+            num_nodes = old.size if num_nodes is None else num_nodes
+        if num_nodes is None:
+            if array.size == 0:
+                raise GraphError("Empty graph: no edges; give num_nodes to say how many nodes.")
+            num_nodes = int(array.max()) + 1
+            unused = num_nodes - np.unique(array).size
+            if unused:
+                _log.warning(
+                    "%s of 0 .. %d occur in no edge and become isolated nodes; "
+                    "compact=True numbers the others anew",
+                    _plural(unused, "id"),
+                    num_nodes - 1,
+                )
+        return Graph(num_nodes, array.T, **options)
+    array, order = _number_names(array, options.get("names"))
+    options["names"] = order
+    if num_nodes is not None and num_nodes != len(order):
+        raise GraphError(
+            f"num_nodes={num_nodes}, but the edges name {len(order)} nodes; isolated named nodes "
+            "come in through names=."
+        )
+    return Graph(len(order), array.T, **options)
+
+
+# -- matrices ---------------------------------------------------------------------------------
+
+
+def from_scipy(
+    matrix: Any, *, directed: bool = False, binarize: bool = False, clean: bool = False, **kw: Any
+) -> Graph:
+    """A graph from an (N, N) SciPy sparse adjacency matrix.
+
+    Args:
+        matrix: Any SciPy sparse matrix or array; symmetric unless ``directed``.
+        directed: Read entry (i, j) as the arc from i to j.
+        binarize: Take every non-zero as an edge, whatever its weight.
+        clean: Drop the diagonal instead of refusing it.
+        **kw: As for :class:`Graph`.
+
+    Raises:
+        GraphError: If the matrix is not square, not symmetric, not 0/1, or has a diagonal.
+    """
+    if not sp.issparse(matrix):
+        raise GraphError(f"from_scipy wants a SciPy sparse matrix, got {type(matrix).__name__}.")
+    coo = sp.coo_array(matrix)
+    if len(coo.shape) != 2 or coo.shape[0] != coo.shape[1]:
+        raise GraphError(f"An adjacency matrix must be square, got shape {coo.shape}.")
+    if coo.dtype.kind not in "biuf":
+        raise GraphError(f"An adjacency matrix must hold numbers, got dtype {coo.dtype}.")
+    csr = coo.astype(np.float64).tocsr()  # sums what is stored twice
+    csr.eliminate_zeros()
+    coo = csr.tocoo()
+    if not np.isfinite(coo.data).all():
+        raise GraphError("The adjacency matrix has NaN or infinite entries; mask them: observed=.")
+    odd = coo.data[coo.data != 1]
+    if odd.size and not binarize:
+        raise GraphError(
+            f"The adjacency matrix has {odd.size} entries besides 0 and 1 (such as "
+            f"{_few(np.unique(odd)[:6].tolist())}). Weights are not supported by the Bernoulli "
+            "stories yet; binarize=True takes every non-zero as an edge."
+        )
+    rows, cols = coo.row.astype(np.int64), coo.col.astype(np.int64)
+    if directed:
+        return Graph(csr.shape[0], np.stack([rows, cols]), directed=True, clean=clean, **kw)
+    pattern = sp.csr_array((np.ones(rows.size, dtype=np.int8), (rows, cols)), shape=csr.shape)
+    differ = sp.coo_array(sp.triu(abs(pattern - pattern.T), 1))
+    differ.eliminate_zeros()
+    if differ.nnz:
+        shown = torch.from_numpy(np.stack([differ.row, differ.col]).astype(np.int64))
+        one_sided = not (rows > cols).any() or not (rows < cols).any()
+        hint = "it holds one triangle only: pass A + A.T" if one_sided else "symmetrise it"
+        raise GraphError(
+            f"The adjacency matrix is not symmetric: {_plural(differ.nnz, 'pair')} differ "
+            f"({_few_pairs(shown)}); {hint}, or directed=True for arcs."
+        )
+    upper = rows <= cols  # the diagonal stays in, to be refused or cleaned
+    return Graph(csr.shape[0], np.stack([rows[upper], cols[upper]]), clean=clean, **kw)
+
+
+def from_dense(
+    array: Any, *, directed: bool = False, binarize: bool = False, clean: bool = False, **kw: Any
+) -> Graph:
+    """A graph from an (N, N) adjacency matrix, array-like or tensor (dense or sparse).
+
+    Arguments and errors are those of :func:`from_scipy`.
+    """
+    if isinstance(array, Tensor):
+        tensor = array.detach().cpu()
+        array = (tensor if tensor.layout == torch.strided else tensor.to_dense()).numpy()
+    try:
+        matrix = np.asarray(array)
+    except ValueError as error:
+        raise GraphError(f"The adjacency matrix is not rectangular: {error}") from None
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        hint = " For an edge_index use Graph(num_nodes, edge_index)." * (matrix.shape[:1] == (2,))
+        raise GraphError(f"An adjacency matrix must be square, got shape {matrix.shape}.{hint}")
+    if matrix.dtype.kind not in "biuf":
+        raise GraphError(f"An adjacency matrix must hold numbers, got dtype {matrix.dtype}.")
+    return from_scipy(sp.coo_array(matrix), directed=directed, binarize=binarize, clean=clean, **kw)
+
+
+# -- NetworkX ---------------------------------------------------------------------------------
+
+
+def _encode_labels(values: Iterable[Any]) -> tuple[np.ndarray, list[str] | None]:
+    """Node attributes -> labels and their names; None is unlabelled."""
+    given = list(values)
+    known = [v for v in given if v is not None]
+    if all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in known):
+        return np.array([-1 if v is None else int(v) for v in given], dtype=np.int64), None
+    words = sorted({str(v) for v in known})
+    place = {word: i for i, word in enumerate(words)}
+    return np.array([-1 if v is None else place[str(v)] for v in given], dtype=np.int64), words
+
+
+def from_networkx(
+    graph: nx.Graph,
+    *,
+    label_attribute: str | None = None,
+    name_attribute: str | None = None,
+    **options: Any,
+) -> Graph:
+    """A graph from NetworkX, in its node order and with its direction.
+
+    Node names are ``str(node)``, except when the nodes are 0 .. N-1 in order and the names would
+    say nothing. Edge weights are ignored, with a logged note.
+
+    Args:
+        graph: Any NetworkX graph; parallel edges and self-loops need ``clean=True``.
+        label_attribute: Node attribute with the labels: integers, or words that are numbered in
+            sorted order; nodes without it are unlabelled.
+        name_attribute: Node attribute with the names, instead of the nodes themselves.
+        **options: As for :class:`Graph`.
+
+    Raises:
+        GraphError: For any reason :class:`Graph` has, or if no node has the attribute asked for.
+    """
+    nodes = list(graph.nodes)
+    place = {node: i for i, node in enumerate(nodes)}
+    ends = [place[node] for edge in graph.edges() for node in edge[:2]]
+    if any("weight" in data for _, _, data in graph.edges(data=True)):
+        _log.warning("edge weights are ignored: the stories model presence only")
+    for attribute in (label_attribute, name_attribute):
+        if attribute is not None and not any(attribute in d for _, d in graph.nodes(data=True)):
+            have = sorted({str(key) for _, d in graph.nodes(data=True) for key in d})
+            raise GraphError(
+                f"No node has the attribute {attribute!r}; there are: {', '.join(have) or 'none'}."
+            )
+    if label_attribute is not None:
+        values = [data.get(label_attribute) for _, data in graph.nodes(data=True)]
+        labels, words = _encode_labels(values)
+        options.setdefault("labels", labels)
+        if words is not None:
+            options.setdefault("label_names", words)
+    if name_attribute is not None:
+        options.setdefault("names", [d.get(name_attribute, n) for n, d in graph.nodes(data=True)])
+    elif nodes != list(range(len(nodes))):
+        options.setdefault("names", nodes)
+    options.setdefault("directed", graph.is_directed())
+    if graph.name:
+        options.setdefault("title", str(graph.name))
+    return Graph(len(nodes), np.array(ends, dtype=np.int64).reshape(-1, 2).T, **options)
+
+
+def to_networkx(graph: Graph) -> nx.Graph:
+    """An ``nx.Graph`` (or ``DiGraph``) on 0 .. N-1 with node attributes ``name`` and ``label``.
+
+    Features and missing dyads have no place there and are left out, the latter with a logged note.
+    """
+    out = nx.DiGraph() if graph.directed else nx.Graph()
+    out.graph["name"] = graph.title
+    out.add_nodes_from(range(graph.num_nodes))
+    out.add_edges_from(graph.edge_index.T.tolist())
+    if graph.names is not None:
+        nx.set_node_attributes(out, dict(enumerate(graph.names)), "name")
+    if graph.labels is not None:
+        labels: list[Any] = graph.labels.tolist()
+        if graph.label_names is not None:
+            labels = [graph.label_names[i] if i >= 0 else None for i in labels]
+        known = {i: label for i, label in enumerate(labels) if label is not None and label != -1}
+        nx.set_node_attributes(out, known, "label")
+    if graph.missing.shape[1]:
+        _log.warning(
+            "%s left out: NetworkX knows no missing edges",
+            _plural(graph.missing.shape[1], "missing dyad"),
+        )
+    return out
+
+
+# -- PyTorch Geometric ------------------------------------------------------------------------
+
+
+def from_pyg(data: Data, *, directed: bool | None = None, clean: bool = False, **kw: Any) -> Graph:
+    """A graph from a PyG ``Data``: ``edge_index``, ``x``, ``y`` and ``missing_index``.
+
+    Edge weights and attributes, and a ``y`` that is not one integer per node, are ignored with a
+    logged note.
+
+    Args:
+        data: A homogeneous ``Data``.
+        directed: True reads arcs. False reads edges, whether listed in one direction or both.
+            None decides: undirected if every arc has its reverse, else directed.
+        clean: Drop self-loops and repeated arcs instead of refusing them.
+        **kw: As for :class:`Graph`.
+
+    Raises:
+        GraphError: If it has no ``edge_index`` or is heterogeneous, and for :class:`Graph`'s
+            reasons.
+    """
+    edges = getattr(data, "edge_index", None)
+    if type(data).__name__ == "HeteroData" or not isinstance(edges, Tensor):
+        raise GraphError(
+            f"from_pyg wants a homogeneous Data with a dense edge_index, got {type(data).__name__}"
+            + ("." if edges is None else f" with edge_index of type {type(edges).__name__}.")
+        )
+    num_nodes = data.num_nodes
+    # Validate as arcs first: a repeated arc is an error, the reverse of an arc is not.
+    arcs = Graph(num_nodes, _as_pairs(edges, "edge_index"), directed=True, clean=clean,
+                 allow_empty=kw.get("allow_empty", False)).edge_index  # fmt: skip
+    keys = arcs[0] * num_nodes + arcs[1]
+    if directed is None:
+        directed = not torch.isin(arcs[1] * num_nodes + arcs[0], keys).all().item()
+    if getattr(data, "x", None) is not None:
+        kw.setdefault("features", data.x)
+    labels = getattr(data, "y", None)
+    if isinstance(labels, Tensor):
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            labels = labels[:, 0]
+        whole = not (labels.is_floating_point() or labels.dtype == torch.bool)
+        if labels.shape == (num_nodes,) and whole:
+            kw.setdefault("labels", labels)
+        else:
+            _log.warning(
+                "y of shape %s and %s is ignored: not one integer label per node",
+                tuple(labels.shape),
+                labels.dtype,
+            )
+    for key in ("edge_weight", "edge_attr"):
+        if getattr(data, key, None) is not None:
+            _log.warning("%s is ignored: the stories model presence only", key)
+    if "observed" not in kw and getattr(data, "missing_index", None) is not None:
+        kw.setdefault("missing", data.missing_index)
+    return Graph(num_nodes, arcs, directed=directed, clean=clean or not directed, **kw)
+
+
+def to_pyg(graph: Graph) -> Data:
+    """A PyG ``Data`` with ``edge_index`` in both directions, ``x``, ``y``, ``missing_index``.
+
+    Sparse features become dense, as most PyG layers want them. Names are left out.
+    """
+    from torch_geometric.data import Data  # slow to import, and needed only here
+
+    out = Data(edge_index=graph.both_directions().clone(), num_nodes=graph.num_nodes)
+    if graph.features is not None:
+        out.x = graph.features.to_dense() if graph.features.is_sparse else graph.features.clone()
+    if graph.labels is not None:
+        out.y = graph.labels.clone()
+    if graph.missing.shape[1]:
+        out.missing_index = graph.missing.clone()
+    return out
+
+
+# -- anything ---------------------------------------------------------------------------------
+
+
+def as_graph(source: Any, **options: Any) -> Graph:
+    """A graph from whatever holds one.
+
+    Args:
+        source: A :class:`Graph` (returned as it is), a NetworkX graph, a SciPy sparse or dense
+            (NumPy, torch) adjacency matrix, a PyG ``Data``, or a dataset name or file path.
+        **options: Passed on to the function for that form.
+
+    Raises:
+        GraphError: If the form is not known, or that function refuses it.
+    """
+    if isinstance(source, Graph):
+        if options:
+            raise GraphError(f"A Graph is taken as it is; it has no use for {', '.join(options)}.")
+        return source
+    if isinstance(source, str | Path):
+        from .datasets import load  # datasets builds on this module
+
+        return load(source, **options)
+    if isinstance(source, nx.Graph):
+        return from_networkx(source, **options)
+    if sp.issparse(source):
+        return from_scipy(source, **options)
+    if isinstance(source, np.ndarray | Tensor):
+        return from_dense(source, **options)
+    if hasattr(source, "edge_index") and hasattr(source, "num_nodes"):
+        return from_pyg(source, **options)
+    raise GraphError(
+        f"Cannot read a graph from {type(source).__name__}; known are Graph, NetworkX graphs, "
+        "SciPy sparse and NumPy or torch dense adjacency matrices, PyG Data, dataset names and "
+        "file paths. Lists of pairs go through from_edges."
+    )

@@ -1,0 +1,283 @@
+"""Graph files: edge lists, NumPy archives and matrices, and what NetworkX reads. No pickles."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import scipy.io
+import scipy.sparse as sp
+
+from .convert import from_dense, from_edges, from_networkx, from_scipy
+from .graph import Graph, GraphError, _plural
+
+__all__ = ["read_graph", "write_npz"]
+
+_log = logging.getLogger(__name__)
+
+_EDGE_LISTS = (".csv", ".tsv", ".txt", ".edges")
+_NETWORKX = {".gml": nx.read_gml, ".graphml": nx.read_graphml, ".gexf": nx.read_gexf}
+_FORMS = "edge lists (.csv, .tsv, .txt, .edges), .npz, .npy, .mtx, .gml, .graphml and .gexf"
+# First words of a header line; needed only when the nodes have names, as ids tell themselves apart.
+_HEADER_WORD = re.compile(
+    r"source|target|src|dst|from|to|tail|head|[abuvij]|(from|to)_?node(_?id)?|(node|id)_?[12ab]",
+    re.IGNORECASE,
+)
+
+
+def read_graph(path: str | Path, **options: Any) -> Graph:
+    """A graph from a file; the suffix says the form.
+
+    - ``.csv .tsv .txt .edges``: one edge a line, see below.
+    - ``.npz``: this library's own form (:func:`write_npz`; ``edge_index`` (2, E) and
+      ``num_nodes``, optionally ``labels``, ``label_names``, ``names``, ``missing``, CSR features
+      ``x_data x_indices x_indptr x_shape`` or dense ``x``), or SciPy's ``save_npz``.
+      ``directed=True`` reads ``arc_index`` where the file has it.
+    - ``.npy``: an adjacency matrix, or integers of shape (2, E) or (E, 2).
+    - ``.mtx``: a Matrix Market adjacency matrix.
+    - ``.gml .graphml .gexf``: through NetworkX, options as for :func:`from_networkx`.
+
+    In an edge list, lines that start with ``#`` or ``%`` are comments, and the separator (comma,
+    semicolon, tab, white space) and a header are found out, unless ``sep=`` and ``header=``
+    say so. The first two columns are the ends, integer ids or names; further columns are ignored
+    with a logged note. The graph is undirected unless ``directed=True``.
+
+    Args:
+        path: The file.
+        **options: As for the converter of that form, and for :class:`Graph`.
+
+    Raises:
+        GraphError: If the file is not there, cannot be read, is malformed (with the line's
+            number), or holds no valid graph.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (*_EDGE_LISTS, ".npz", ".npy", ".mtx", *_NETWORKX):
+        raise GraphError(f"Unknown kind of file {path.name!r}; known are {_FORMS}.")
+    if path.is_dir():
+        raise GraphError(f"{path} is a folder; give a file: {_FORMS}.")
+    options.setdefault("title", path.stem)
+    try:
+        if suffix in _EDGE_LISTS:
+            return _read_edge_list(path, **options)
+        if suffix == ".npz":
+            return _read_npz(path, **options)
+        if suffix == ".npy":
+            return _read_npy(path, **options)
+        if suffix == ".mtx":
+            matrix = scipy.io.mmread(path)
+            return (from_scipy if sp.issparse(matrix) else from_dense)(matrix, **options)
+        return from_networkx(_read_networkx(path, suffix), **options)
+    except GraphError as error:
+        raise GraphError(f"{path.name}: {error}") from error.__cause__
+    except FileNotFoundError:
+        raise GraphError(f"No such file: {path}.") from None
+    except PermissionError:
+        raise GraphError(f"No permission to read {path}.") from None
+    except UnicodeDecodeError as error:
+        raise GraphError(f"{path.name} is not a UTF-8 text file: {error}.") from error
+    except TypeError:
+        raise  # a wrong option is the caller's mistake, not the file's
+    except Exception as error:  # the parsers raise many kinds
+        raise GraphError(
+            f"{path.name} is not a well-formed {suffix} file: {type(error).__name__}: {error}"
+        ) from error
+
+
+# -- edge lists -------------------------------------------------------------------------------
+
+
+def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines with something on them, numbered from 1 as an editor does."""
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            text = line.strip(" \r\n")
+            if text.strip() and not text.lstrip().startswith(("#", "%")):
+                yield number, text
+
+
+def _sniff(line: str) -> str | None:
+    """The separator; None is white space."""
+    return next((sep for sep in (",", ";", "\t") if sep in line), None)
+
+
+def _is_integer(text: str) -> bool:
+    return text.removeprefix("-").isdecimal()
+
+
+def _read_edge_list(
+    path: Path, *, sep: str | None = None, header: bool | None = None, **options: Any
+) -> Graph:
+    numbers: list[int] = []
+    lines: list[str] = []
+    for number, text in _numbered_lines(path):
+        numbers.append(number)
+        lines.append(text)
+    if not lines:
+        raise GraphError("the file has no edges (only comments or blank lines).")
+    sep = sep or _sniff(lines[0])
+    rows = (
+        [line.split() for line in lines]
+        if sep is None or sep == " "
+        else list(csv.reader(lines, delimiter=sep, skipinitialspace=True))
+    )
+    if len(rows) != len(lines):
+        raise GraphError("a quoted name runs over several lines; that is not supported.")
+    for number, row, line in zip(numbers, rows, lines, strict=True):
+        if len(row) < 2 or not row[0].strip() or not row[1].strip():
+            kind = "white space" if sep is None else repr(sep)
+            raise GraphError(
+                f"line {number} is malformed: {line[:60]!r} does not have two columns "
+                f"(separated by {kind})."
+            )
+    ends = [(row[0].strip(), row[1].strip()) for row in rows]
+    whole = [_is_integer(a) and _is_integer(b) for a, b in ends]
+    if header is None:
+        ids_below = len(ends) > 1 and not whole[0] and whole[1]
+        header = ids_below or all(_HEADER_WORD.fullmatch(end) for end in ends[0])
+    widths = {len(row) for row in rows[bool(header) :]}
+    if max(widths, default=2) > 2:
+        title = f" ({', '.join(rows[0][2:])})" if header and len(rows[0]) > 2 else ""
+        _log.warning(
+            "%s: columns after the second%s are ignored, weights among them", path.name, title
+        )
+    if header:
+        ends, whole, numbers, lines = ends[1:], whole[1:], numbers[1:], lines[1:]
+    if not ends:
+        raise GraphError("the file has a header and no edges.")
+    share = sum(whole)
+    if share == len(whole):
+        return from_edges(np.array(ends, dtype=np.int64), **options)
+    # A few words among thousands of ids are a damaged file, not names.
+    if whole[0] and share > 0.5 * len(whole):
+        odd = whole.index(False)
+        raise GraphError(
+            f"line {numbers[odd]} is malformed: {lines[odd][:60]!r} does not begin with two "
+            f"integer ids, as {_plural(share, 'other line')} do."
+        )
+    return from_edges(ends, **options)
+
+
+# -- NumPy ------------------------------------------------------------------------------------
+
+
+def _read_npz(path: Path, *, directed: bool | None = None, **options: Any) -> Graph:
+    with np.load(path, allow_pickle=False) as file:
+        if not hasattr(file, "files"):
+            raise GraphError("not an .npz archive.")
+        arrays = {key: file[key] for key in file.files}
+    if {"format", "shape", "data"} <= arrays.keys():
+        return from_scipy(sp.load_npz(path), directed=bool(directed), **options)
+    if "edge_ptr" in arrays:
+        raise GraphError("the file holds a set of graphs, not one graph.")
+    if "edge_index" not in arrays or "num_nodes" not in arrays:
+        raise GraphError(
+            "the archive lacks edge_index (2, E) and num_nodes; it holds "
+            f"{', '.join(sorted(arrays)) or 'nothing'}."
+        )
+    if directed is None:
+        directed = bool(arrays.get("directed", False))
+    if directed and "arc_index" not in arrays:
+        raise GraphError("directed=True, but the file has no arc_index (2, A): it is undirected.")
+    for key in ("edge_weight", "arc_weight"):
+        if key in arrays and key.startswith("arc" if directed else "edge"):
+            _log.info("%s: %s is ignored", path.name, key)
+    for key in ("labels", "label_names", "names", "feature_names"):
+        if key in arrays:
+            options.setdefault(key, arrays[key].tolist() if "names" in key else arrays[key])
+    if "missing" in arrays and "observed" not in options:
+        options.setdefault("missing", arrays["missing"])
+    if "x" in arrays:
+        options.setdefault("features", arrays["x"])
+    elif "x_indptr" in arrays:
+        indices, indptr = arrays["x_indices"], arrays["x_indptr"]
+        values = arrays.get("x_data", np.ones(indices.size, dtype=np.float32))
+        parts = (values, indices.astype(np.int64), indptr.astype(np.int64))
+        options.setdefault("features", sp.csr_array(parts, shape=tuple(arrays["x_shape"].tolist())))
+    if "title" in arrays:
+        options["title"] = str(arrays["title"])
+    edges = arrays["arc_index"] if directed else arrays["edge_index"]
+    options.setdefault("allow_empty", bool(arrays.get("allow_empty", False)))
+    return Graph(int(arrays["num_nodes"]), edges, directed=directed, **options)
+
+
+def write_npz(graph: Graph, path: str | Path) -> Path:
+    """Writes everything a graph holds; :func:`read_graph` gives the same graph back.
+
+    Directed graphs have their arcs in ``arc_index`` and, for readers that know none, the
+    undirected edges in ``edge_index``.
+
+    Args:
+        graph: The graph.
+        path: The file; ``.npz`` is put in place of no suffix.
+
+    Returns:
+        The path written.
+
+    Raises:
+        GraphError: If the suffix is another one, or the file cannot be written.
+    """
+    path = Path(path)
+    path = path if path.suffix else path.with_suffix(".npz")
+    if path.suffix.lower() != ".npz":
+        raise GraphError(f"write_npz writes .npz files, got {path.name!r}.")
+    graph = graph.to("cpu")
+    edges = graph.edge_index.numpy()
+    arrays: dict[str, Any] = {"num_nodes": graph.num_nodes, "title": graph.title}
+    if graph.directed:
+        arrays["directed"] = True
+        arrays["arc_index"] = edges
+        edges = np.unique(np.sort(edges, axis=0), axis=1)
+    arrays["edge_index"] = edges
+    if edges.shape[1] == 0:
+        arrays["allow_empty"] = True
+    if graph.missing.shape[1]:
+        arrays["missing"] = graph.missing.numpy()
+    if graph.labels is not None:
+        arrays["labels"] = graph.labels.numpy()
+    for key in ("names", "label_names", "feature_names"):
+        if getattr(graph, key) is not None:
+            arrays[key] = np.array(getattr(graph, key), dtype=np.str_)
+    if graph.features is not None and graph.features.is_sparse:
+        rows, cols = graph.features.indices().numpy()
+        shape = tuple(graph.features.shape)
+        csr = sp.csr_array((graph.features.values().numpy(), (rows, cols)), shape=shape)
+        arrays |= {"x_data": csr.data, "x_indices": csr.indices, "x_indptr": csr.indptr}
+        arrays["x_shape"] = np.array(shape)
+    elif graph.features is not None:
+        arrays["x"] = graph.features.numpy()
+    try:
+        np.savez_compressed(path, **arrays)
+    except OSError as error:
+        raise GraphError(f"Could not write {path}: {error}.") from error
+    return path
+
+
+def _read_npy(path: Path, **options: Any) -> Graph:
+    array = np.load(path, allow_pickle=False)
+    if array.ndim == 2 and array.shape[0] != array.shape[1] and array.dtype.kind in "iu":
+        if array.shape[0] == 2:
+            return from_edges(array.T, **options)
+        if array.shape[1] == 2:
+            return from_edges(array, **options)
+    return from_dense(array, **options)
+
+
+# -- NetworkX ---------------------------------------------------------------------------------
+
+
+def _read_networkx(path: Path, suffix: str) -> nx.Graph:
+    if suffix == ".gml":
+        try:
+            return nx.read_gml(path)
+        except nx.NetworkXError as error:
+            if "label" not in str(error):
+                raise
+            return nx.read_gml(path, label="id")
+    return _NETWORKX[suffix](path)

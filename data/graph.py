@@ -1,0 +1,701 @@
+"""One graph as a value: validated once, immutable, unobserved dyads kept apart from zeros."""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+__all__ = ["Graph", "GraphError"]
+
+# Above this many dyads the N x N conveniences would take gigabytes, so they refuse.
+_DENSE_LIMIT = 200_000_000
+_MAX_NODES = 2**31
+
+
+class GraphError(ValueError):
+    """Bad graph input; the message says what is wrong, where, and what to do about it."""
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _few(items: Sequence[Any], limit: int = 5) -> str:
+    """The first few offenders, for a message."""
+    shown = ", ".join(str(item) for item in items[:limit])
+    return shown + (", ..." if len(items) > limit else "")
+
+
+def _few_pairs(pairs: Tensor, limit: int = 5) -> str:
+    return _few([tuple(p) for p in pairs[:, : limit + 1].T.tolist()], limit)
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool | np.bool_):
+        raise GraphError(f"num_nodes must be a whole number, got {value!r}.")
+    try:
+        count = operator.index(value)
+    except (TypeError, RuntimeError):
+        raise GraphError(f"num_nodes must be a whole number, got {value!r}.") from None
+    if count == 0:
+        raise GraphError("Empty graph: num_nodes is 0; a graph needs at least two nodes.")
+    if count < 2:
+        raise GraphError(
+            f"A graph needs at least two nodes, got num_nodes={count}: no dyad exists."
+        )
+    if count >= _MAX_NODES:
+        raise GraphError(
+            f"num_nodes={count} is too large (limit {_MAX_NODES - 1}); if the ids are arbitrary "
+            "numbers, number them anew with from_edges(..., compact=True)."
+        )
+    return count
+
+
+def _as_pairs(value: Any, what: str) -> Tensor:
+    """Array-like of shape (2, n) with integer ids -> (2, n) int64 tensor (device kept)."""
+    if isinstance(value, Tensor):
+        if value.layout != torch.strided:
+            raise GraphError(
+                f"{what} must be a dense (2, n) array of node ids, got a sparse tensor; "
+                "for an adjacency matrix use from_dense or from_scipy."
+            )
+        tensor = value.detach()
+        kind = "b" if tensor.dtype == torch.bool else "i"
+        if tensor.is_floating_point() or tensor.is_complex():
+            kind = "f"
+        shape, dtype = tuple(tensor.shape), str(tensor.dtype)
+    else:
+        try:
+            array = np.asarray(value)
+        except (ValueError, TypeError) as error:
+            raise GraphError(f"{what} is not a rectangular array of node ids: {error}") from None
+        kind, shape, dtype = array.dtype.kind, array.shape, str(array.dtype)
+    if 0 in shape:  # [] and [[], []] have no dtype of their own
+        device = value.device if isinstance(value, Tensor) else None
+        return torch.empty((2, 0), dtype=torch.int64, device=device)
+    if kind not in "iu":
+        hint = {
+            "f": "convert whole numbers with .astype(int) / .long()",
+            "b": "an adjacency matrix goes through from_dense, a mask through observed=",
+        }.get(kind, "node names go through from_edges")
+        raise GraphError(f"{what} must hold integer node ids, got dtype {dtype}; {hint}.")
+    if len(shape) != 2 or shape[0] != 2:
+        hint = " It looks like a list of pairs: use from_edges, or transpose it." * (
+            len(shape) == 2 and shape[1] == 2
+        )
+        raise GraphError(f"{what} must have shape (2, n), got {shape}.{hint}")
+    if isinstance(value, Tensor):
+        return tensor.to(torch.int64)
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def _check_range(pairs: Tensor, num_nodes: int, what: str) -> None:
+    bad = ((pairs < 0) | (pairs >= num_nodes)).any(0)
+    if bool(bad.any()):
+        raise GraphError(
+            f"{_plural(int(bad.sum()), what)} out of range: {_few_pairs(pairs[:, bad])}; "
+            f"node ids run from 0 to {num_nodes - 1} (num_nodes={num_nodes}). "
+            "Ids that start at 1, or have gaps, go through from_edges(..., compact=True)."
+        )
+
+
+def _keys(pairs: Tensor, num_nodes: int) -> Tensor:
+    """One int64 per ordered pair; its order is the lexicographic order of the pairs."""
+    return pairs[0] * num_nodes + pairs[1]
+
+
+def _unkey(keys: Tensor, num_nodes: int) -> Tensor:
+    return torch.stack([torch.div(keys, num_nodes, rounding_mode="floor"), keys % num_nodes])
+
+
+def _orient(pairs: Tensor, directed: bool) -> Tensor:
+    return pairs if directed else torch.stack([pairs.amin(0), pairs.amax(0)])
+
+
+def _normal_edges(value: Any, num_nodes: int, directed: bool, clean: bool) -> Tensor:
+    """Edges in normal form; one error for self-loops and repeats together unless ``clean``."""
+    pairs = _as_pairs(value, "edge_index")
+    _check_range(pairs, num_nodes, "edge")
+    loops = pairs[0] == pairs[1]
+    arcs = pairs[:, ~loops]
+    keys, counts = torch.unique(_keys(_orient(arcs, directed), num_nodes), return_counts=True)
+    normal = _unkey(keys, num_nodes)
+    num_loops, num_repeats = int(loops.sum()), arcs.shape[1] - keys.numel()
+    if (num_loops or num_repeats) and not clean:
+        parts = []
+        if num_loops:
+            nodes = torch.unique(pairs[0, loops]).tolist()
+            word = "node" if len(nodes) == 1 else "nodes"
+            parts.append(f"{_plural(num_loops, 'self-loop')} (at {word} {_few(nodes)})")
+        if num_repeats:
+            parts.append(
+                f"{_plural(num_repeats, 'repeated edge')} (of {_few_pairs(normal[:, counts > 1])})"
+            )
+        hint = "clean=True drops them."
+        if not directed and num_repeats == keys.numel() and bool((counts == 2).all()):
+            hint = (
+                "Every edge comes twice, as in a list of both directions: clean=True keeps one of "
+                "each, directed=True reads arcs."
+            )
+        raise GraphError(f"The edges have {' and '.join(parts)}; a simple graph has none. {hint}")
+    return normal
+
+
+def _normal_dyads(value: Any, num_nodes: int, directed: bool, what: str) -> Tensor:
+    """Dyads in normal form. Repeats are harmless in a set of dyads, the diagonal is not one."""
+    pairs = _as_pairs(value, what)
+    _check_range(pairs, num_nodes, f"{what} dyad")
+    loops = pairs[0] == pairs[1]
+    if bool(loops.any()):
+        raise GraphError(
+            f"{what} has {_plural(int(loops.sum()), 'pair')} of a node with itself "
+            f"({_few_pairs(pairs[:, loops])}); the diagonal is no dyad, leave it out."
+        )
+    return _unkey(torch.unique(_keys(_orient(pairs, directed), num_nodes)), num_nodes)
+
+
+def _missing_from_mask(observed: Any, num_nodes: int, directed: bool) -> Tensor:
+    """A mask of observed dyads (True = observed) -> the dyads that are missing, (2, H) int64."""
+    if sp.issparse(observed):
+        mask: Any = sp.csr_array(observed)
+        if mask.shape == (num_nodes, num_nodes) and num_nodes**2 > _DENSE_LIMIT:
+            raise GraphError(
+                f"The mask of observed dyads has {num_nodes} x {num_nodes} entries, too many to "
+                "complement; give the unobserved dyads as missing=(2, H) instead."
+            )
+    elif isinstance(observed, Tensor):
+        dense = observed.to_dense() if observed.layout != torch.strided else observed
+        mask = dense.detach().cpu().numpy()
+    else:
+        try:
+            mask = np.asarray(observed)
+        except ValueError as error:
+            raise GraphError(f"observed is not a rectangular mask: {error}") from None
+    if mask.shape != (num_nodes, num_nodes):
+        raise GraphError(
+            f"The mask of observed dyads must have shape ({num_nodes}, {num_nodes}), "
+            f"got {tuple(mask.shape)}."
+        )
+    if mask.dtype.kind not in "biu":
+        raise GraphError(
+            f"The mask of observed dyads must be boolean (True = observed), got dtype {mask.dtype}."
+        )
+    if sp.issparse(mask):
+        mask = mask.toarray()
+    if mask.dtype != bool:
+        if not np.isin(mask, (0, 1)).all():
+            raise GraphError(
+                "The mask of observed dyads has values besides 0 and 1; give booleans."
+            )
+        mask = mask.astype(bool)
+    if not directed:
+        rows, cols = np.nonzero(np.triu(mask != mask.T, 1))
+        if rows.size:
+            shown = _few(list(zip(rows[:6].tolist(), cols[:6].tolist(), strict=True)))
+            raise GraphError(
+                f"The mask of observed dyads is not symmetric: {_plural(rows.size, 'pair')} "
+                f"differ ({shown}). Use mask & mask.T, or directed=True."
+            )
+    hidden = ~mask
+    np.fill_diagonal(hidden, False)
+    rows, cols = np.nonzero(hidden if directed else np.triu(hidden, 1))
+    return torch.from_numpy(np.stack([rows, cols]).astype(np.int64))
+
+
+def _normal_features(value: Any, num_nodes: int) -> Tensor:
+    """Features as an own float32 tensor, (N, D), dense or coalesced sparse COO."""
+    if sp.issparse(value):
+        coo = value.tocoo()
+        indices = torch.from_numpy(np.stack([coo.row, coo.col]).astype(np.int64))
+        try:
+            data = torch.from_numpy(coo.data.astype(np.float32))
+        except (TypeError, ValueError):
+            raise GraphError(f"features must be real numbers, got dtype {coo.dtype}.") from None
+        tensor = torch.sparse_coo_tensor(indices, data, coo.shape, check_invariants=False)
+    elif isinstance(value, Tensor):
+        if value.is_complex():
+            raise GraphError(f"features must be real numbers, got dtype {value.dtype}.")
+        tensor = value.detach()
+        if tensor.layout not in (torch.strided, torch.sparse_coo):
+            tensor = tensor.to_sparse_coo()
+        tensor = tensor.to(torch.float32, copy=True)
+    else:
+        try:
+            array = np.asarray(value)
+            if array.dtype.kind not in "biuf":
+                raise TypeError(f"got dtype {array.dtype}")
+            tensor = torch.from_numpy(array.astype(np.float32))
+        except (TypeError, ValueError) as error:
+            raise GraphError(f"features must be a numeric (N, D) array: {error}.") from None
+    if tensor.ndim != 2 or tensor.shape[0] != num_nodes:
+        raise GraphError(
+            f"features must have shape ({num_nodes}, D), one row per node, "
+            f"got {tuple(tensor.shape)}."
+        )
+    if tensor.is_sparse:
+        tensor = tensor.coalesce()
+    bad = ~torch.isfinite(tensor.values() if tensor.is_sparse else tensor)
+    if bool(bad.any()):
+        rows = tensor.indices()[0, bad] if tensor.is_sparse else bad.nonzero()[:, 0]
+        nodes = torch.unique(rows).tolist()
+        raise GraphError(
+            f"features have {_plural(int(bad.sum()), 'value')} that are NaN or infinite "
+            f"(nodes {_few(nodes)}); fill them in or drop those columns."
+        )
+    return tensor
+
+
+def _normal_labels(value: Any, num_nodes: int) -> Tensor:
+    if isinstance(value, Tensor):
+        array = value.detach().cpu().numpy()
+    else:
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise GraphError(f"labels must be a vector of integers: {error}") from None
+    if array.shape != (num_nodes,):
+        raise GraphError(
+            f"labels must have shape ({num_nodes},), one per node, got {tuple(array.shape)}."
+        )
+    if array.dtype.kind not in "iu":
+        raise GraphError(
+            f"labels must be integers (-1 = unlabelled), got dtype {array.dtype}; number the "
+            "classes and pass their words as label_names."
+        )
+    low = np.flatnonzero(array < -1) if array.dtype.kind == "i" else np.array([], int)
+    if low.size:
+        raise GraphError(
+            f"{_plural(low.size, 'label')} below -1 (nodes {_few(low[:6].tolist())}); "
+            "classes count from 0, and -1 means unlabelled."
+        )
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def _normal_words(value: Any, what: str, length: int | None, unique: bool) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise GraphError(f"{what} must be a sequence of words, got the single string {value!r}.")
+    try:
+        words = tuple(str(word) for word in value)
+    except TypeError:
+        raise GraphError(f"{what} must be a sequence of words, got {value!r}.") from None
+    if length is not None and len(words) != length:
+        raise GraphError(f"{what} must have length {length}, got {len(words)}.")
+    if unique and len(set(words)) < len(words):
+        seen: set[str] = set()
+        twice = sorted({w for w in words if w in seen or seen.add(w)})  # type: ignore[func-returns-value]
+        raise GraphError(
+            f"{what} has {_plural(len(twice), 'duplicate')}: {_few([repr(w) for w in twice])}; "
+            "every name must be its own. Tell them apart, or leave the names out (names=None)."
+        )
+    return words
+
+
+@dataclass(frozen=True, eq=False, repr=False, init=False)
+class Graph:
+    """A simple graph, its unobserved dyads, and what is known of its nodes.
+
+    A value: validated when made, never changed after (treat its tensors as read-only). Two graphs
+    with equal content have equal :meth:`fingerprint`; ``==`` is identity.
+
+    Attributes:
+        num_nodes: N, isolated nodes included; ids are 0 .. N-1.
+        edge_index: (2, E) int64, the observed present edges, sorted, without loops or repeats.
+            Undirected: each edge once, smaller id first. Directed: the arcs, row 0 to row 1.
+        missing: (2, H) int64, the unobserved dyads in the same normal form. A dyad here is
+            neither an edge nor a non-edge.
+        features: (N, D) float32, dense or coalesced sparse COO, or None.
+        labels: (N,) int64 classes, -1 for unlabelled, or None.
+        names: N distinct node names, or None.
+        label_names: Words for the classes, or None.
+        feature_names: D words for the feature columns, or None.
+        directed: Whether the dyads are ordered pairs.
+        title: A short name for messages and pictures.
+    """
+
+    num_nodes: int
+    edge_index: Tensor
+    missing: Tensor
+    features: Tensor | None
+    labels: Tensor | None
+    names: tuple[str, ...] | None
+    label_names: tuple[str, ...] | None
+    feature_names: tuple[str, ...] | None
+    directed: bool
+    title: str
+
+    def __init__(
+        self,
+        num_nodes: int,
+        edge_index: Any,
+        *,
+        features: Any = None,
+        labels: Any = None,
+        names: Sequence[Any] | None = None,
+        label_names: Sequence[Any] | None = None,
+        feature_names: Sequence[Any] | None = None,
+        missing: Any = None,
+        observed: Any = None,
+        directed: bool = False,
+        title: str = "graph",
+        clean: bool = False,
+        allow_empty: bool = False,
+    ) -> None:
+        """Validates everything and brings it to normal form.
+
+        Args:
+            num_nodes: Number of nodes, at least two.
+            edge_index: (2, E) integer array-like or tensor. Undirected edges may come in either
+                order of their ends; both orders of one edge count as a repeat.
+            features: (N, D) array-like, SciPy sparse, or tensor (dense or sparse).
+            labels: (N,) integers, -1 for unlabelled.
+            names: N distinct node names.
+            label_names: Words for the classes 0, 1, ...
+            feature_names: D words for the columns of ``features``.
+            missing: (2, H) unobserved dyads. Edges given there are dropped from ``edge_index``:
+                their value is not observed.
+            observed: The alternative to ``missing``: an (N, N) boolean mask (array, tensor or
+                SciPy sparse), True where the dyad is observed. The diagonal is ignored.
+            directed: Whether the edges are arcs.
+            title: A short name.
+            clean: Drop self-loops and repeats instead of refusing them.
+            allow_empty: Let a graph without any edge through (simulators need it).
+
+        Raises:
+            GraphError: On any input that is not a simple graph with at least one observed dyad.
+        """
+        count = _count(num_nodes)
+        edges = _normal_edges(edge_index, count, directed, clean)
+        device = edges.device
+        if missing is not None and observed is not None:
+            raise GraphError("Give either missing or observed, not both: they say the same thing.")
+        hidden = torch.empty((2, 0), dtype=torch.int64)
+        if observed is not None:
+            hidden = _missing_from_mask(observed, count, directed)
+        elif missing is not None:
+            hidden = _normal_dyads(missing, count, directed, "missing")
+        hidden = hidden.to(device)
+        values: dict[str, Any] = {
+            "num_nodes": count,
+            "edge_index": edges,
+            "missing": hidden,
+            "features": None if features is None else _normal_features(features, count).to(device),
+            "labels": None if labels is None else _normal_labels(labels, count).to(device),
+            "names": None if names is None else _normal_words(names, "names", count, True),
+            "label_names": None,
+            "feature_names": None,
+            "directed": bool(directed),
+            "title": str(title),
+        }
+        if label_names is not None:
+            values["label_names"] = _normal_words(label_names, "label_names", None, True)
+            top = -1 if values["labels"] is None else int(values["labels"].max())
+            if top >= len(values["label_names"]):
+                raise GraphError(
+                    f"label_names has {len(values['label_names'])} words, but the labels go up "
+                    f"to {top}: give one word per class."
+                )
+        if feature_names is not None:
+            if features is None:
+                raise GraphError("feature_names were given without features.")
+            width = values["features"].shape[1]
+            values["feature_names"] = _normal_words(feature_names, "feature_names", width, False)
+        if edges.shape[1] == 0 and not allow_empty:
+            raise GraphError(
+                f"Empty graph: {count} nodes and no edge (after dropping self-loops, if any were "
+                "dropped); if that is meant, pass allow_empty=True."
+            )
+        object.__setattr__(self, "__dict__", values)
+        self._drop_hidden_edges(allow_empty)
+
+    def _drop_hidden_edges(self, allow_empty: bool) -> None:
+        """Last step of construction: edges in missing dyads are unobserved."""
+        if not self.missing.shape[1]:
+            return
+        self._check_something_observed()
+        keys = _keys(self.edge_index, self.num_nodes)
+        seen = ~torch.isin(keys, _keys(self.missing, self.num_nodes))
+        if not bool(seen.any()) and not allow_empty:
+            raise GraphError(
+                f"All {keys.numel()} edges lie in missing dyads: nothing but non-edges is "
+                "observed. Hide fewer, or pass allow_empty=True if that is meant."
+            )
+        self.__dict__["edge_index"] = self.edge_index[:, seen]
+
+    def _check_something_observed(self) -> None:
+        if self.num_dyads <= 0:
+            raise GraphError(
+                f"The mask hides everything: all {self.missing.shape[1]} dyads are missing, "
+                "so there is nothing to learn from. True means observed, not hidden."
+            )
+
+    def _replace(self, **changes: Any) -> Graph:
+        """A copy with some fields changed, for values known to be in normal form."""
+        new = object.__new__(Graph)
+        for field in fields(self):
+            new.__dict__[field.name] = changes.get(field.name, getattr(self, field.name))
+        return new
+
+    def __repr__(self) -> str:
+        parts = [
+            f"{self.title!r}: {_plural(self.num_nodes, 'node')}",
+            _plural(self.num_edges, "arc" if self.directed else "edge"),
+        ]
+        if self.missing.shape[1]:
+            parts.append(_plural(self.missing.shape[1], "missing dyad"))
+        if self.features is not None:
+            parts.append(_plural(self.features.shape[1], "feature"))
+        if self.labels is not None:
+            parts.append(_plural(int(torch.unique(self.labels[self.labels >= 0]).numel()), "class"))
+        return f"Graph({', '.join(parts)})".replace("classs", "classes")
+
+    # -- counts ---------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.edge_index.device
+
+    @property
+    def num_edges(self) -> int:
+        """E, the observed present edges (arcs if directed)."""
+        return self.edge_index.shape[1]
+
+    @property
+    def num_dyads(self) -> int:
+        """How many dyads are observed: N(N-1)/2 (directed: N(N-1)) less the missing ones."""
+        pairs = self.num_nodes * (self.num_nodes - 1)
+        return (pairs if self.directed else pairs // 2) - self.missing.shape[1]
+
+    @property
+    def density(self) -> float:
+        """Edges over observed dyads."""
+        return self.num_edges / self.num_dyads
+
+    @cached_property
+    def degrees(self) -> Tensor:
+        """(N,) int64 observed degrees; directed: in-degree plus out-degree."""
+        return torch.bincount(self.edge_index.flatten(), minlength=self.num_nodes)
+
+    # -- other forms ----------------------------------------------------------------------------
+
+    @cached_property
+    def _arcs(self) -> Tensor:
+        if self.directed:
+            return self.edge_index
+        both = torch.cat([self.edge_index, self.edge_index.flip(0)], dim=1)
+        return _unkey(torch.sort(_keys(both, self.num_nodes)).values, self.num_nodes)
+
+    def both_directions(self) -> Tensor:
+        """(2, 2E) int64, every edge in both directions, sorted, as PyG layers want it.
+
+        Directed: the arcs themselves, (2, E).
+        """
+        return self._arcs
+
+    @cached_property
+    def adjacency(self) -> Tensor:
+        """(N, N) float32 coalesced sparse COO of the observed edges, symmetric if undirected."""
+        arcs = self._arcs
+        return torch.sparse_coo_tensor(
+            arcs,
+            torch.ones(arcs.shape[1], device=self.device),
+            (self.num_nodes, self.num_nodes),
+            is_coalesced=True,
+            check_invariants=False,  # sorted and in range by construction
+        )
+
+    def _check_small(self, what: str) -> None:
+        if self.num_nodes**2 > _DENSE_LIMIT:
+            raise GraphError(
+                f"{what} would hold {self.num_nodes} x {self.num_nodes} entries; for a graph of "
+                "this size use edge_index, missing and adjacency, which are sparse."
+            )
+
+    def dense_adjacency(self) -> Tensor:
+        """(N, N) float32; missing dyads are 0 here, see :meth:`observed_mask`.
+
+        Raises:
+            GraphError: If the graph is too large for it.
+        """
+        self._check_small("dense_adjacency")
+        return self.adjacency.to_dense()
+
+    def observed_mask(self) -> Tensor:
+        """(N, N) bool, True where the dyad is observed; False on the diagonal.
+
+        Raises:
+            GraphError: If the graph is too large for it.
+        """
+        self._check_small("observed_mask")
+        mask = ~torch.eye(self.num_nodes, dtype=torch.bool, device=self.device)
+        mask[self.missing[0], self.missing[1]] = False
+        if not self.directed:
+            mask[self.missing[1], self.missing[0]] = False
+        return mask
+
+    def observed_pairs(self) -> Tensor:
+        """(2, num_dyads) int64, every observed dyad once, sorted (undirected: i < j).
+
+        Raises:
+            GraphError: If the graph is too large for it.
+        """
+        mask = self.observed_mask()
+        return (mask if self.directed else mask.triu(1)).nonzero().T.contiguous()
+
+    # -- new graphs from this one ---------------------------------------------------------------
+
+    def to(self, device: torch.device | str) -> Graph:
+        """The same graph with its tensors on ``device`` (itself if they are there already)."""
+        if torch.empty(0, device=device).device == self.device:
+            return self
+        names = ("edge_index", "missing", "features", "labels")
+        tensors = {name: getattr(self, name) for name in names}
+        return self._replace(**{n: t.to(device) for n, t in tensors.items() if t is not None})
+
+    def hide(self, dyads: Any) -> Graph:
+        """This graph with more dyads unobserved; edges among them leave ``edge_index``.
+
+        Args:
+            dyads: (2, H) integer array-like; undirected pairs in either order.
+
+        Raises:
+            GraphError: If a dyad is out of range or on the diagonal, or if nothing stays observed.
+        """
+        more = _normal_dyads(dyads, self.num_nodes, self.directed, "dyads").to(self.device)
+        keys = torch.unique(_keys(torch.cat([self.missing, more], dim=1), self.num_nodes))
+        seen = ~torch.isin(_keys(self.edge_index, self.num_nodes), keys)
+        new = self._replace(
+            missing=_unkey(keys, self.num_nodes), edge_index=self.edge_index[:, seen]
+        )
+        new._check_something_observed()
+        return new
+
+    def with_features(self, features: Any, feature_names: Sequence[Any] | None = None) -> Graph:
+        """This graph with other features, (N, D) (``None`` takes them away).
+
+        Raises:
+            GraphError: If the shape is wrong or a value is not finite.
+        """
+        if features is None:
+            return self._replace(features=None, feature_names=None)
+        new = _normal_features(features, self.num_nodes).to(self.device)
+        words = None
+        if feature_names is not None:
+            words = _normal_words(feature_names, "feature_names", new.shape[1], False)
+        return self._replace(features=new, feature_names=words)
+
+    def subgraph(self, nodes: Any) -> Graph:
+        """The induced subgraph: new node k is old node ``nodes[k]``, with all it carries.
+
+        Args:
+            nodes: (M,) distinct integer ids in the order wanted, or an (N,) boolean mask.
+
+        Raises:
+            GraphError: On repeated or unknown ids, fewer than two nodes, or if no dyad among
+                them is observed.
+        """
+        ids = self._ids(nodes, "nodes")
+        if ids.dtype == torch.bool and ids.shape == (self.num_nodes,):
+            ids = ids.nonzero()[:, 0]
+        if ids.dtype == torch.bool or ids.is_floating_point() or ids.ndim != 1:
+            raise GraphError(
+                f"nodes must be a vector of integer ids or a ({self.num_nodes},) boolean mask, "
+                f"got shape {tuple(ids.shape)}, dtype {ids.dtype}."
+            )
+        ids = ids.long()
+        unknown = ids[(ids < 0) | (ids >= self.num_nodes)]
+        if unknown.numel():
+            raise GraphError(
+                f"{_plural(unknown.numel(), 'node')} out of range: {_few(unknown.tolist())}; "
+                f"ids run from 0 to {self.num_nodes - 1}."
+            )
+        unique, counts = torch.unique(ids, return_counts=True)
+        if unique.numel() < ids.numel():
+            raise GraphError(f"Repeated nodes in subgraph: {_few(unique[counts > 1].tolist())}.")
+        if ids.numel() < 2:
+            raise GraphError("A subgraph needs at least two nodes.")
+        new = self._take(ids)
+        new._check_something_observed()
+        return new
+
+    def relabel(self, perm: Any) -> Graph:
+        """The same graph with its nodes in another order: new node i is old node ``perm[i]``.
+
+        Raises:
+            GraphError: If ``perm`` is not a permutation of 0 .. N-1.
+        """
+        ids = self._ids(perm, "perm")
+        want = torch.arange(self.num_nodes, device=self.device)
+        if ids.shape != want.shape or not torch.equal(torch.sort(ids).values, want.to(ids.dtype)):
+            raise GraphError(f"perm must be a permutation of 0 .. {self.num_nodes - 1}.")
+        return self._take(ids.long())
+
+    def _ids(self, value: Any, what: str) -> Tensor:
+        try:
+            return torch.as_tensor(value, device=self.device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise GraphError(f"{what} must be a vector of integer ids: {error}.") from None
+
+    def _take(self, ids: Tensor) -> Graph:
+        place = torch.full((self.num_nodes,), -1, device=self.device)
+        place[ids] = torch.arange(ids.numel(), device=self.device)
+
+        def moved(pairs: Tensor) -> Tensor:
+            new = place[pairs]
+            new = _orient(new[:, (new >= 0).all(0)], self.directed)
+            return _unkey(torch.sort(_keys(new, ids.numel())).values, ids.numel())
+
+        features = self.features
+        if features is not None:
+            features = features.index_select(0, ids)
+            features = features.coalesce() if features.is_sparse else features
+        return self._replace(
+            num_nodes=ids.numel(),
+            edge_index=moved(self.edge_index),
+            missing=moved(self.missing),
+            features=features,
+            labels=None if self.labels is None else self.labels[ids],
+            names=None if self.names is None else tuple(self.names[i] for i in ids.tolist()),
+        )
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the content: everything but the title and the device.
+
+        Dense and sparse features with the same non-zero values have the same fingerprint.
+        """
+        digest = hashlib.sha256(b"graphlore.Graph.1")
+
+        def add(tag: str, data: bytes) -> None:
+            digest.update(f"|{tag}:{len(data)}|".encode())
+            digest.update(data)
+
+        add("head", f"{self.num_nodes} {self.directed}".encode())
+        for tag in ("edge_index", "missing", "labels"):
+            tensor = getattr(self, tag)
+            if tensor is not None:
+                add(tag, tensor.cpu().contiguous().numpy().astype("<i8").tobytes())
+        if self.features is not None:
+            x = self.features.cpu()
+            if x.is_sparse:
+                keep = x.values() != 0
+                where, values = x.indices()[:, keep], x.values()[keep]
+            else:
+                where = x.nonzero().T
+                values = x[where[0], where[1]]
+            add("features", f"{tuple(x.shape)}".encode())
+            add("where", where.contiguous().numpy().astype("<i8").tobytes())
+            add("values", values.numpy().astype("<f4").tobytes())
+        for tag in ("names", "label_names", "feature_names"):
+            words = getattr(self, tag)
+            if words is not None:
+                add(tag, "\x00".join(words).encode())
+        return digest.hexdigest()
