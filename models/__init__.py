@@ -1,1 +1,17 @@
+"""Generative stories, one file each, and what they share: sticks, the dyadic likelihood, the relaxation."""
 
+from .concrete import Concrete, LogitConcrete
+from .dglfrm import DGLFRM
+from .dyadic import DyadicBernoulli, balanced_weights
+from .sticks import activation_logits, activation_probabilities, expected_active
+
+__all__ = [
+    "DGLFRM",
+    "Concrete",
+    "DyadicBernoulli",
+    "LogitConcrete",
+    "activation_logits",
+    "activation_probabilities",
+    "balanced_weights",
+    "expected_active",
+]

@@ -1,0 +1,75 @@
+"""The Kumaraswamy distribution of the guides' sticks, stable at both ends, and its divergence from the Beta prior.
+
+References:
+    | Stick-Breaking Variational Autoencoders (Nalisnick and Smyth, 2017), equation 7
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pyro.distributions import Beta, TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints, kl_divergence, register_kl
+
+__all__ = ["Kumaraswamy"]
+
+_EULER = 0.5772156649015329
+
+
+class Kumaraswamy(TorchDistribution):
+    r"""Density :math:`c\,d\,v^{c-1}(1 - v^c)^{d-1}` on (0, 1), reparameterised by :math:`v = (1 - u^{1/d})^{1/c}`.
+
+    Draws and densities go through log v and log(1 - v^c), so that no extreme c or d gives 0, 1, NaN or infinity.
+
+    Arguments:
+        c, d: positive concentrations, broadcast against each other.
+    """
+
+    arg_constraints = {"c": constraints.positive, "d": constraints.positive}  # noqa: RUF012
+    support = constraints.unit_interval
+    has_rsample = True
+
+    def __init__(self, c: Tensor, d: Tensor, *, validate_args: bool | None = None) -> None:
+        self.c, self.d = torch.broadcast_tensors(c, d)
+        super().__init__(self.c.shape, validate_args=validate_args)
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Kumaraswamy:
+        shape = torch.Size(batch_shape)
+        return Kumaraswamy(self.c.expand(shape), self.d.expand(shape))
+
+    @property
+    def mean(self) -> Tensor:
+        a = 1.0 + 1.0 / self.c
+        return self.d * torch.exp(torch.lgamma(a) + torch.lgamma(self.d) - torch.lgamma(a + self.d))
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+        info = torch.finfo(self.c.dtype)
+        shape = self._extended_shape(sample_shape)
+        u = torch.rand(shape, dtype=self.c.dtype, device=self.c.device)
+        log_u = torch.log(u.clamp(info.tiny, 1.0 - info.eps))
+        log_v_c = torch.log(-torch.expm1((log_u / self.d).clamp(max=-info.tiny)))
+        return torch.exp(log_v_c / self.c).clamp(info.tiny, 1.0 - info.eps)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        info = torch.finfo(self.c.dtype)
+        log_v = torch.log(value.clamp(info.tiny, 1.0 - info.eps))
+        log_rest = torch.log(-torch.expm1((self.c * log_v).clamp(max=-info.tiny)))
+        return (
+            torch.log(self.c) + torch.log(self.d) + (self.c - 1) * log_v + (self.d - 1) * log_rest
+        )
+
+
+@register_kl(Kumaraswamy, Beta)
+def _kl_kumaraswamy_beta(q: Kumaraswamy, p: Beta) -> Tensor:
+    """KL(Kumaraswamy(c, d) || Beta(alpha, 1)), closed because v^c is Beta(1, d)."""
+    alpha = p.concentration1
+    if not bool((p.concentration0 == 1.0).all()):
+        raise NotImplementedError("closed only for the stick-breaking prior Beta(alpha, 1)")
+    mean_log_v = -(_EULER + torch.digamma(q.d) + 1.0 / q.d) / q.c
+    return (
+        torch.log(q.c) + torch.log(q.d) - torch.log(alpha)
+        + (q.c - alpha) * mean_log_v - (q.d - 1.0) / q.d
+    )

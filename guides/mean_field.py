@@ -1,0 +1,149 @@
+"""Mean-field and structured mean-field guides of the latent feature stories, amortised by a GCN.
+
+.. math::
+    q(v, b, r) &= \\prod_{nk} q(v_{nk})\\, q(b_{nk})\\, q(r_{nk}) \\qquad \\text{(mean field)} \\\\
+    q(v, b, r) &= \\prod_k q(v_k) \\prod_{nk} q(b_{nk} \\mid v)\\, q(r_{nk}), \\quad
+        q(b_{nk} = 1 \\mid v) = \\sigma(\\mathrm{GCN}_{nk} + \\mathrm{logit}\\, \\pi_k(v)) \\qquad \\text{(structured)}
+
+with q(v) Kumaraswamy(c_k, d_k) and q(r_n) = Normal(mu_n, diag sigma_n^2); the logits, mu and sigma come from the GCN.
+
+References:
+    | Stochastic Blockmodels meet Graph Neural Networks (Mehta, Carin and Rai, ICML 2019), section 4
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data import Graph
+from ..models.concrete import Concrete, LogitConcrete
+from ..models.dglfrm import DGLFRM
+from ..models.sticks import activation_logits
+from .encoder import GCNEncoder, Inputs
+from .kumaraswamy import Kumaraswamy
+
+__all__ = ["MeanField", "StructuredMeanField"]
+
+
+class MeanField(PyroModule):
+    """The fully factorised guide: memberships do not look at the sticks.
+
+    Pairs with local sticks (the paper) and with global ones.
+
+    Arguments:
+        story: whose latents are sampled.
+        graph: what the encoder is built for.
+        hidden: widths of the shared graph convolutions.
+        inputs: node inputs of the encoder: "auto", "features", "one-hot" or "both".
+        dropout: of the encoder, in training.
+        relaxation: sample memberships as binary Concrete at this temperature, as the story must then do too.
+        baseline: of the learning signal of exact memberships: a decaying average, a neural network on the last
+            hidden layer, or None.
+    """
+
+    def __init__(
+        self,
+        story: DGLFRM,
+        graph: Graph,
+        *,
+        hidden: Sequence[int] = (64,),
+        inputs: Inputs = "auto",
+        dropout: float = 0.0,
+        relaxation: Concrete | None = None,
+        baseline: Literal["decaying", "neural"] | None = "decaying",
+    ) -> None:
+        super().__init__("guide")
+        if baseline not in (None, "decaying", "neural"):
+            raise ValueError(f"baseline is None, 'decaying' or 'neural', not {baseline!r}")
+        K = story.truncation
+        self.truncation, self.relaxation = K, relaxation
+        self.sticks_placement, self.has_strengths = story.sticks_placement, story.has_strengths
+        self.bias, self.baseline = story.bias, baseline
+        heads = {"membership_logits": K}
+        if story.has_strengths:
+            heads |= {"strength_loc": K, "strength_log_scale": K}
+        if story.bias == "node":
+            heads |= {"node_bias_loc": 1, "node_bias_log_scale": 1}
+        self.encoder = GCNEncoder(graph, heads, hidden=hidden, inputs=inputs, dropout=dropout)
+        # softplus(_raw) is the concentration; q(v) starts at the prior
+        self.stick_c_raw = nn.Parameter(_inverse_softplus(story.alpha.detach()).repeat(K))
+        self.stick_d_raw = nn.Parameter(_inverse_softplus(torch.ones(K)))
+        if story.bias != "none":
+            self.bias_loc = nn.Parameter(torch.zeros(()))
+            self.bias_log_scale = nn.Parameter(torch.tensor(-2.0))
+        if baseline == "neural":
+            self.baseline_network = nn.Sequential(
+                nn.Linear(hidden[-1], 32), nn.LeakyReLU(0.2), nn.Linear(32, 1), nn.Flatten(-2)
+            )
+
+    def forward(self, graph: Graph) -> None:
+        """Sample the latents of ``graph``; sites and plates are those of the story."""
+        heads, h = self.encoder(graph)
+        q_sticks = Kumaraswamy(F.softplus(self.stick_c_raw), F.softplus(self.stick_d_raw)).to_event(1)
+        if self.sticks_placement == "global":
+            v = pyro.sample("sticks", q_sticks)
+        if self.bias != "none":
+            pyro.sample("bias", dist.Normal(self.bias_loc, _scale(self.bias_log_scale)))
+
+        with pyro.plate("nodes", graph.num_nodes, dim=-1):
+            if self.sticks_placement == "local":
+                v = pyro.sample("sticks", q_sticks)
+            logits = self.membership_logits(heads["membership_logits"], v)
+            if self.relaxation is None:
+                infer = {"baseline": self._baseline_options(h)} if self.baseline else {}
+                pyro.sample("memberships", dist.Bernoulli(logits=logits).to_event(1), infer=infer)
+            else:
+                relaxed = LogitConcrete(self.relaxation.temperature, logits)
+                pyro.sample("membership_logits", relaxed.to_event(1))
+            if self.has_strengths:
+                q_strengths = dist.Normal(heads["strength_loc"], _scale(heads["strength_log_scale"]))
+                pyro.sample("strengths", q_strengths.to_event(1))
+            if self.bias == "node":
+                loc, log_scale = heads["node_bias_loc"], heads["node_bias_log_scale"]
+                pyro.sample("node_bias", dist.Normal(loc.squeeze(-1), _scale(log_scale).squeeze(-1)))
+
+    def membership_logits(self, encoded: Tensor, v: Tensor) -> Tensor:
+        """Log odds of q(b | v) from the encoder's output (N, K) and the sticks."""
+        return encoded
+
+    def _baseline_options(self, h: Tensor) -> dict[str, Any]:
+        if self.baseline == "neural":
+            return {"nn_baseline": self.baseline_network, "nn_baseline_input": h}
+        return {"use_decaying_avg_baseline": True, "baseline_beta": 0.9}
+
+
+class StructuredMeanField(MeanField):
+    """Memberships given the sticks: logits are those of the encoder plus logit pi_k(v). Needs global sticks.
+
+    Arguments: as for :class:`MeanField`.
+
+    Raises:
+        ValueError: a story with local sticks.
+    """
+
+    def __init__(self, story: DGLFRM, graph: Graph, **options: Any) -> None:
+        if story.sticks_placement != "global":
+            raise ValueError(
+                "the structured guide conditions memberships on one set of sticks: tell the story with "
+                "sticks='global', or use MeanField"
+            )
+        super().__init__(story, graph, **options)
+
+    def membership_logits(self, encoded: Tensor, v: Tensor) -> Tensor:
+        return encoded + activation_logits(v)
+
+
+def _inverse_softplus(x: Tensor) -> Tensor:
+    return x + torch.log(-torch.expm1(-x))
+
+
+def _scale(log_scale: Tensor) -> Tensor:
+    return torch.exp(log_scale.clamp(-10.0, 5.0))

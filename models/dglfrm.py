@@ -1,0 +1,194 @@
+r"""DGLFRM: the deep generative latent feature relational model.
+
+A node belongs to any number of communities, and with a strength to each. With v the sticks of an Indian buffet
+process truncated at K,
+
+.. math::
+    v_k &\sim \mathrm{Beta}(\alpha, 1), \quad \pi_k = \textstyle\prod_{j \le k} v_j \\
+    b_{nk} &\sim \mathrm{Bernoulli}(\pi_k), \quad r_n \sim \mathrm{Normal}(0, I_K), \quad z_n = b_n \odot r_n \\
+    A_{nm} &\sim \mathrm{Bernoulli}(\sigma(f(z_n)^\top f(z_m))), \quad n < m \\
+    X_n &\sim p(X \mid z_n) \quad \text{when the story is told with features}
+
+and f a multi-layer perceptron.
+
+References:
+    | Stochastic Blockmodels meet Graph Neural Networks (Mehta, Carin and Rai, ICML 2019), section 3
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+
+from ..data import Graph
+from .concrete import Concrete, LogitConcrete
+from .dyadic import DyadicBernoulli, balanced_weights
+from .sticks import activation_logits
+
+__all__ = ["DGLFRM"]
+
+
+class DGLFRM(PyroModule):
+    """The story of DGLFRM, and of DGLFRM-B (``strengths=False``: z = b).
+
+    Sites: ``sticks`` (K,) or (N, K) when local; ``memberships`` (N, K) in {0, 1}; ``strengths`` (N, K);
+    ``embedding`` (N, K), deterministic; ``bias`` (), ``node_bias`` (N,) when asked for; ``edges`` (N, N), the
+    adjacency matrix; ``features`` (N, D). The plate ``nodes`` is at dimension -1. The weights of f are parameters.
+
+    Arguments:
+        num_nodes: N of a graph drawn from the prior; a graph passed to the story brings its own.
+        truncation: K, the largest number of communities.
+        alpha: concentration of the IBP; a node has about sum_k (alpha / (alpha + 1))^k communities.
+        decoder: widths of the layers of f, the last one being the length of f(z); empty for the identity.
+        strengths: False tells DGLFRM-B.
+        sticks: "global", one v for all nodes; "local", v_nk per node (what the mean-field guide pairs with).
+        features: how X is generated from z: "bernoulli" (binary columns), "normal" (real columns, learned scale),
+            or None: features are no part of the story.
+        num_features: D, needed when ``features`` is given.
+        bias: logit += nothing ("none"), c ("global") or c + e_n + e_m ("node").
+        bias_scale: prior standard deviations (s of c, s_e of e), in logits.
+        class_weight: None is the Bernoulli likelihood. "balanced" gives present and absent dyads equal total
+            weight, a number multiplies the present ones: both temper the likelihood, as the paper does.
+        relaxation: relax memberships to binary Concrete at this temperature.
+
+    Raises:
+        ValueError: an option outside of what is listed; a graph without features for a story with features.
+    """
+
+    def __init__(
+        self,
+        num_nodes: int,
+        truncation: int = 20,
+        alpha: float = 2.0,
+        *,
+        decoder: Sequence[int] = (32, 16),
+        strengths: bool = True,
+        sticks: Literal["global", "local"] = "global",
+        features: Literal["bernoulli", "normal"] | None = None,
+        num_features: int | None = None,
+        bias: Literal["none", "global", "node"] = "none",
+        bias_scale: tuple[float, float] = (10.0, 1.0),
+        class_weight: Literal["balanced"] | float | None = None,
+        relaxation: Concrete | None = None,
+    ) -> None:
+        super().__init__("dglfrm")
+        _check_choice("sticks", sticks, ("global", "local"))
+        _check_choice("features", features, (None, "bernoulli", "normal"))
+        _check_choice("bias", bias, ("none", "global", "node"))
+        if truncation < 1:
+            raise ValueError(f"truncation is the number of communities, at least 1, not {truncation}")
+        if not alpha > 0:
+            raise ValueError(f"alpha is a positive concentration, not {alpha}")
+        if (features is None) != (num_features is None):
+            raise ValueError("features and num_features are given together, or neither")
+        if isinstance(class_weight, str) and class_weight != "balanced":
+            raise ValueError(f"class_weight is None, 'balanced' or a number, not {class_weight!r}")
+        self.num_nodes, self.truncation = num_nodes, truncation
+        self.has_strengths, self.sticks_placement = strengths, sticks
+        self.features, self.bias = features, bias
+        self.class_weight, self.relaxation = class_weight, relaxation
+        self.register_buffer("alpha", torch.tensor(float(alpha)))
+        self.register_buffer("bias_scale", torch.tensor([float(s) for s in bias_scale]))
+        self.f = _multi_layer_perceptron(truncation, decoder)
+        if features is not None:
+            assert num_features is not None
+            self.feature_decoder = nn.Linear(truncation, num_features)
+            if features == "normal":
+                self.feature_log_scale = nn.Parameter(torch.zeros(num_features))
+
+    def forward(self, graph: Graph | None = None) -> Tensor:
+        """Tell the story, given the edges (and features) of ``graph``; without one, draw a graph from the prior.
+
+        Returns:
+            the adjacency matrix (N, N).
+        """
+        num_nodes, K = (self.num_nodes if graph is None else graph.num_nodes), self.truncation
+        nodes = pyro.plate("nodes", num_nodes, dim=-1)
+        stick_prior = dist.Beta(self.alpha.expand(K), self.alpha.new_ones(K)).to_event(1)
+
+        if self.sticks_placement == "global":
+            v = pyro.sample("sticks", stick_prior)
+        if self.bias != "none":
+            c = pyro.sample("bias", dist.Normal(self.alpha.new_zeros(()), self.bias_scale[0]))
+
+        with nodes:
+            if self.sticks_placement == "local":
+                v = pyro.sample("sticks", stick_prior)
+            logit_pi = activation_logits(v)
+            if self.relaxation is None:
+                b = pyro.sample("memberships", dist.Bernoulli(logits=logit_pi).to_event(1))
+            else:
+                relaxed = LogitConcrete(self.relaxation.temperature, logit_pi)
+                y = pyro.sample("membership_logits", relaxed.to_event(1))
+                b = pyro.deterministic("memberships", torch.sigmoid(y), event_dim=1)
+            z = b
+            if self.has_strengths:
+                standard = dist.Normal(self.alpha.new_zeros(K), self.alpha.new_ones(K))
+                z = b * pyro.sample("strengths", standard.to_event(1))
+            z = pyro.deterministic("embedding", z, event_dim=1)
+
+            half_logit = None
+            if self.bias != "none":
+                half_logit = (0.5 * c).unsqueeze(-1).expand(*c.shape, num_nodes)
+            if self.bias == "node":
+                e = pyro.sample("node_bias", dist.Normal(self.alpha.new_zeros(()), self.bias_scale[1]))
+                half_logit = half_logit + e
+
+            if self.features is not None:
+                pyro.sample("features", self.feature_distribution(z), obs=self._observed_features(graph))
+
+        return pyro.sample(
+            "edges",
+            DyadicBernoulli(
+                self.f(z),
+                left_bias=half_logit,
+                missing=None if graph is None else graph.missing,
+                weights=self.edge_weights(graph),
+            ),
+            obs=None if graph is None else graph.adjacency,
+        )
+
+    def feature_distribution(self, z: Tensor) -> dist.TorchDistribution:
+        """p(X | z): (..., N, K) -> a distribution of batch shape (..., N) and event shape (D,)."""
+        location = self.feature_decoder(z)
+        if self.features == "bernoulli":
+            return dist.Bernoulli(logits=location).to_event(1)
+        return dist.Normal(location, self.feature_log_scale.exp()).to_event(1)
+
+    def edge_weights(self, graph: Graph | None) -> tuple[float, float]:
+        """(w_0, w_1), the weights of absent and present dyads; (1, 1) unless the likelihood is tempered."""
+        if graph is None or self.class_weight is None:
+            return 1.0, 1.0
+        if self.class_weight == "balanced":
+            return balanced_weights(graph.num_edges, graph.num_dyads)
+        return 1.0, float(self.class_weight)
+
+    def _observed_features(self, graph: Graph | None) -> Tensor | None:
+        if graph is None:
+            return None
+        if graph.features is None:
+            raise ValueError(
+                f"the story generates features, but graph {graph.title!r} has none: "
+                "add them with graph.with_features(X) or tell the story with features=None"
+            )
+        return graph.features.to_dense()
+
+
+def _multi_layer_perceptron(inputs: int, widths: Sequence[int]) -> nn.Module:
+    layers: list[nn.Module] = []
+    for width in widths:
+        layers += [nn.LeakyReLU(0.2)] if layers else []
+        layers.append(nn.Linear(inputs, width))
+        inputs = width
+    return nn.Sequential(*layers)
+
+
+def _check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} is one of {', '.join(map(repr, allowed))}, not {value!r}")
