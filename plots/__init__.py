@@ -1,1 +1,55 @@
+"""Pictures of graphs, fits and posteriors, and the HTML report.
 
+Every picture is one call, ``plots.x(data, ..., ax=None)``, that returns the matplotlib axes it drew
+into; nothing is shown, and no global setting of matplotlib is changed.
+"""
+
+from __future__ import annotations
+
+from .checks import (
+    STATISTICS,
+    Reliability,
+    calibration,
+    degrees,
+    p_value,
+    posterior_predictive,
+    precision_recall,
+    reliability,
+    roc,
+    verdict,
+)
+from .gallery import save_all
+from .graphs import adjacency, generated
+from .latents import memberships, sticks, strengths
+from .maths import formula_html
+from .ordering import Order, drawing_order, node_order, spectral_order
+from .report import write_report
+from .training import active_communities, elbo, running_median
+
+__all__ = [
+    "STATISTICS",
+    "Order",
+    "Reliability",
+    "active_communities",
+    "adjacency",
+    "calibration",
+    "degrees",
+    "drawing_order",
+    "elbo",
+    "formula_html",
+    "generated",
+    "memberships",
+    "node_order",
+    "p_value",
+    "posterior_predictive",
+    "precision_recall",
+    "reliability",
+    "roc",
+    "running_median",
+    "save_all",
+    "spectral_order",
+    "sticks",
+    "strengths",
+    "verdict",
+    "write_report",
+]

@@ -1,0 +1,122 @@
+"""Reading an ArviZ result and a graph into NumPy, for every picture in the same way.
+
+Only attribute access and xarray are used (``idata.posterior["memberships"]``), which holds for the
+``InferenceData`` of ArviZ 0.x and the ``DataTree`` of ArviZ 1.x alike.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..data import Graph
+
+
+def array(values: Any) -> np.ndarray:
+    """Return NumPy values of a tensor on any device, or of anything array-like."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+
+
+def group(idata: Any, name: str) -> Any | None:
+    """Return a group of an ArviZ result, or ``None`` where it has no such group."""
+    try:
+        return getattr(idata, name, None)
+    except KeyError:
+        return None
+
+
+def has(idata: Any, where: str, name: str) -> bool:
+    """Tell whether a group holds a variable."""
+    found = group(idata, where)
+    return found is not None and name in found
+
+
+def variable(idata: Any, where: str, name: str) -> Any:
+    """Return a variable as an xarray ``DataArray``.
+
+    Raises:
+        KeyError: If the result has no such group or variable.
+    """
+    if not has(idata, where, name):
+        raise KeyError(f"the result has no '{name}' in its group '{where}'")
+    return group(idata, where)[name]  # type: ignore[index]
+
+
+def draws(idata: Any, where: str, name: str) -> np.ndarray:
+    """Return all draws of a variable, chains laid end to end.
+
+    Returns:
+        Array of shape ``(S, ...)``, S the number of chains times the number of draws.
+    """
+    values = variable(idata, where, name).transpose("chain", "draw", ...).values
+    return values.reshape(-1, *values.shape[2:])
+
+
+def scalar(idata: Any, where: str, name: str) -> float:
+    """Return a number without chain and draw; ArviZ may have given it one dimension of length 1."""
+    return float(variable(idata, where, name).values.reshape(()))
+
+
+def mean(idata: Any, name: str) -> np.ndarray:
+    """Return the posterior mean of a variable, shape ``(...)`` without chain and draw."""
+    return variable(idata, "posterior", name).mean(("chain", "draw")).values
+
+
+def attribute(idata: Any, name: str) -> Any | None:
+    """Return an attribute of the result or of its posterior group, or ``None``."""
+    for holder in (idata, group(idata, "posterior")):
+        attrs = getattr(holder, "attrs", None) or {}
+        if name in attrs:
+            return attrs[name]
+    return None
+
+
+def node_names(idata: Any | None, graph: Graph | None, count: int) -> list[str]:
+    """Return names for ``count`` nodes: the graph's, the result's coordinates, or numbers."""
+    if graph is not None and graph.names is not None:
+        return [str(name) for name in graph.names]
+    if idata is not None and has(idata, "posterior", "memberships"):
+        return [str(name) for name in variable(idata, "posterior", "memberships")["node"].values]
+    return [str(node) for node in range(count)]
+
+
+def node_labels(idata: Any | None, graph: Graph | None) -> tuple[np.ndarray, Any] | None:
+    """Return integer labels of shape ``(N,)`` and their names (or ``None``), where known."""
+    if graph is not None and graph.labels is not None:
+        return array(graph.labels), graph.label_names
+    if idata is not None and has(idata, "constant_data", "labels"):
+        values = variable(idata, "constant_data", "labels").values
+        if values.dtype.kind in "iufb":
+            return values.astype(int), None
+        names, numbers = np.unique(values.astype(str), return_inverse=True)
+        return numbers, tuple(names)
+    return None
+
+
+def edges(graph: Graph) -> np.ndarray:
+    """Return the edges of a graph, integer array of shape ``(2, E)``."""
+    return array(graph.edge_index).astype(int).reshape(2, -1)
+
+
+def missing(graph: Graph) -> np.ndarray:
+    """Return the dyads that were not observed, integer array of shape ``(2, H)``."""
+    held = getattr(graph, "missing", None)
+    return np.empty((2, 0), int) if held is None else array(held).astype(int).reshape(2, -1)
+
+
+def observed_matrix(graph: Graph) -> np.ndarray:
+    """Return what was observed, dyad by dyad.
+
+    Returns:
+        Float array of shape ``(N, N)``: 1 for an edge, 0 for a pair without one, NaN on the
+        diagonal and for missing dyads. Symmetric unless the graph is directed.
+    """
+    matrix = np.zeros((graph.num_nodes, graph.num_nodes), dtype=np.float32)
+    for pairs, value in ((edges(graph), 1.0), (missing(graph), np.nan)):
+        matrix[pairs[0], pairs[1]] = value
+        if not graph.directed:
+            matrix[pairs[1], pairs[0]] = value
+    np.fill_diagonal(matrix, np.nan)
+    return matrix

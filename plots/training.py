@@ -1,0 +1,162 @@
+"""Pictures of a fit while it ran: the bound, validation, how many communities stay alive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from . import _style as st
+
+_VALIDATION = (
+    ("val_auc", "area under ROC", st.GREEN, "o"),
+    ("val_ap", "average precision", st.ORANGE, "s"),
+)
+
+
+def running_median(values: Sequence[float] | np.ndarray, window: int | None = None) -> np.ndarray:
+    """Smooth a noisy curve by a centred running median, over what is there at the two ends.
+
+    Args:
+        values: The curve, shape ``(T,)``.
+        window: Width in points; a twentieth of the curve (at most 101) if not given.
+
+    Returns:
+        The smoothed curve, shape ``(T,)``.
+    """
+    curve = np.asarray(values, dtype=float)
+    rolling = pd.Series(curve).rolling(_window(curve.size, window), center=True, min_periods=1)
+    return rolling.median().to_numpy()
+
+
+def _window(size: int, window: int | None = None) -> int:
+    """Return an odd width, a twentieth of the curve if none is asked for."""
+    return max(1, (window if window is not None else min(101, size // 20)) | 1)
+
+
+def _limits(values: np.ndarray, smooth: np.ndarray) -> tuple[float, float]:
+    """Choose y-limits from what follows the first tenth of a run, so its start cannot squash it."""
+    late = slice(values.size // 10, None)
+    low = min(float(np.quantile(values[late], 0.01)), float(smooth[late].min()))
+    high = max(float(np.quantile(values, 0.999)), float(smooth.max()))
+    pad = 0.08 * (high - low) or max(1.0, 0.01 * abs(high))
+    return low - pad, high + pad
+
+
+def _finite(history: Mapping[str, Any], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return steps and values of one column of the history, without NaN and infinities."""
+    values = np.asarray(history[name], dtype=float)
+    steps = np.asarray(history.get("step", np.arange(values.size)), dtype=float)
+    if steps.size != values.size:
+        steps = np.arange(values.size, dtype=float)
+    keep = np.isfinite(values)
+    return steps[keep], values[keep]
+
+
+def elbo(history: Mapping[str, Any], ax: Axes | None = None) -> Axes:
+    """Draw the evidence lower bound against the step: raw, and its running median.
+
+    The y-axis is set by what follows the first tenth of the run. Validation scores (``val_auc``,
+    ``val_ap`` at ``val_step``) go into a second panel below, or on a second axis at the right when
+    ``ax`` is given.
+
+    Args:
+        history: Columns of equal length T, ``step`` and ``elbo`` (total, in nats); optionally
+            ``val_step``, ``val_auc`` and ``val_ap`` (their own length) and ``best_step`` (int).
+        ax: Where to draw.
+
+    Returns:
+        The axes of the bound.
+    """
+    validated = bool(len(history.get("val_step") or ())) and any(
+        len(history.get(name) or ()) for name, *_ in _VALIDATION
+    )
+    below: Axes | None = None
+    twin = ax is not None and validated
+    if ax is None and validated:
+        grid = st.new_grid(2, 1, 6.8, 5.4, sharex=True, height_ratios=[3, 2])
+        ax, below = grid[0, 0], grid[1, 0]
+    elif ax is None:
+        ax = st.new_axes(6.8, 3.8)
+    elif validated:
+        below = ax.twinx()
+
+    steps, values = _finite(history, "elbo")
+    if values.size == 0:
+        return st.dress(ax, "ELBO: no finite value yet", "step", "ELBO (nats)")
+    smooth = running_median(values)
+    ax.plot(steps, values, color=st.BLUE, alpha=0.28, lw=0.8, label="each step", rasterized=True)
+    ax.plot(steps, smooth, color=st.BLUE, lw=1.8, label="running median")
+    low, high = _limits(values, smooth)
+    ax.set_ylim(low, high)
+    if values[0] < low and not twin:
+        ax.text(
+            0.02,
+            0.97,
+            st.minus(f"off scale: the run starts at {values[0]:,.0f} nats"),
+            transform=ax.transAxes,
+            va="top",
+            bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 2.0},
+            fontsize=st.TICK,
+            color=st.GREY,
+        )
+    best = history.get("best_step")
+    marked = [panel for panel in (ax, None if twin else below) if panel is not None]
+    if best is not None:
+        for panel in marked:
+            panel.axvline(float(best), color=st.INK, lw=1.0, ls="--", label=f"best step {best:,}")
+    last = min(values.size, _window(values.size))
+    end = st.minus(f"{float(np.median(values[-last:])):,.1f}")
+    st.dress(ax, f"ELBO: {end} nats (median of the last {last} values)", "", "ELBO (nats)")
+    ax.yaxis.set_major_formatter("{x:,.0f}" if high - low > 5 else "{x:,.1f}")
+    ax.grid(axis="y", color=st.FAINT, lw=0.6)
+    if not twin:
+        st.legend(ax, loc="lower right")
+    if below is None:
+        ax.set_xlabel("step", fontsize=st.LABEL, color=st.INK)
+        return ax
+
+    scores = [row for row in _VALIDATION if len(history.get(row[0]) or ())]
+    for name, label, color, marker in scores:
+        score = np.asarray(history[name], dtype=float)
+        at = np.asarray(history["val_step"], dtype=float)[: score.size]
+        every = max(1, score.size // 25)
+        below.plot(
+            at, score, color=color, lw=1.5, marker=marker, ms=4, markevery=every, label=label
+        )
+    latest = ", ".join(f"{label} {float(history[name][-1]):.3f}" for name, label, *_ in scores)
+    if twin:
+        st.dress(below, "", "", "validation score")
+        below.spines["right"].set_visible(True)
+        ax.set_xlabel("step", fontsize=st.LABEL, color=st.INK)
+        handles = ax.get_lines() + below.get_lines()
+        st.legend(below, handles=handles, loc="lower right")
+        return ax
+    ax.label_outer()
+    st.dress(below, f"Held-out dyads, last: {latest}", "step", "validation score")
+    below.grid(axis="y", color=st.FAINT, lw=0.6)
+    st.legend(below, handles=below.get_lines()[-len(scores) :], loc="lower right")
+    return ax
+
+
+def active_communities(history: Mapping[str, Any], ax: Axes | None = None) -> Axes:
+    """Draw how many communities a node belongs to on average, against the step.
+
+    Args:
+        history: Columns of equal length T, ``step`` and ``active_communities``.
+        ax: Where to draw.
+
+    Returns:
+        The axes.
+    """
+    ax = ax if ax is not None else st.new_axes(6.8, 3.2)
+    steps, values = _finite(history, "active_communities")
+    ax.plot(steps, values, color=st.GREEN, alpha=0.3, lw=0.8, rasterized=True)
+    ax.plot(steps, running_median(values), color=st.GREEN, lw=1.8)
+    ax.set_ylim(bottom=0)
+    ax.grid(axis="y", color=st.FAINT, lw=0.6)
+    last = f": {running_median(values)[-1]:.2f} at the end" if values.size else ""
+    return st.dress(ax, f"Mean memberships per node{last}", "step", "memberships per node")
