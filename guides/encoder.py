@@ -126,9 +126,9 @@ def normalised_adjacency(graph: Graph) -> Tensor:
         size = (graph.num_nodes, graph.num_nodes)
         with warnings.catch_warnings():  # torch calls its CSR support a beta at every use
             warnings.simplefilter("ignore", UserWarning)
-            _adjacencies[graph] = torch.sparse_coo_tensor(
-                index, weight, size
-            ).coalesce().to_sparse_csr()
+            _adjacencies[graph] = (
+                torch.sparse_coo_tensor(index, weight, size).coalesce().to_sparse_csr()
+            )
     return _adjacencies[graph]
 
 

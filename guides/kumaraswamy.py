@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from pyro.distributions import Beta, TorchDistribution
 from torch import Tensor
-from torch.distributions import constraints, kl_divergence, register_kl
+from torch.distributions import constraints, register_kl
 
 __all__ = ["Kumaraswamy"]
 
@@ -70,6 +70,9 @@ def _kl_kumaraswamy_beta(q: Kumaraswamy, p: Beta) -> Tensor:
         raise NotImplementedError("closed only for the stick-breaking prior Beta(alpha, 1)")
     mean_log_v = -(_EULER + torch.digamma(q.d) + 1.0 / q.d) / q.c
     return (
-        torch.log(q.c) + torch.log(q.d) - torch.log(alpha)
-        + (q.c - alpha) * mean_log_v - (q.d - 1.0) / q.d
+        torch.log(q.c)
+        + torch.log(q.d)
+        - torch.log(alpha)
+        + (q.c - alpha) * mean_log_v
+        - (q.d - 1.0) / q.d
     )

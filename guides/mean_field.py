@@ -63,6 +63,12 @@ class MeanField(PyroModule):
         super().__init__("guide")
         if baseline not in (None, "decaying", "neural"):
             raise ValueError(f"baseline is None, 'decaying' or 'neural', not {baseline!r}")
+        self.options = {
+            "hidden": tuple(hidden),
+            "inputs": inputs,
+            "dropout": dropout,
+            "baseline": baseline,
+        }
         K = story.truncation
         self.truncation, self.relaxation = K, relaxation
         self.sticks_placement, self.has_strengths = story.sticks_placement, story.has_strengths
@@ -87,7 +93,9 @@ class MeanField(PyroModule):
     def forward(self, graph: Graph) -> None:
         """Sample the latents of ``graph``; sites and plates are those of the story."""
         heads, h = self.encoder(graph)
-        q_sticks = Kumaraswamy(F.softplus(self.stick_c_raw), F.softplus(self.stick_d_raw)).to_event(1)
+        q_sticks = Kumaraswamy(F.softplus(self.stick_c_raw), F.softplus(self.stick_d_raw)).to_event(
+            1
+        )
         if self.sticks_placement == "global":
             v = pyro.sample("sticks", q_sticks)
         if self.bias != "none":
@@ -104,11 +112,15 @@ class MeanField(PyroModule):
                 relaxed = LogitConcrete(self.relaxation.temperature, logits)
                 pyro.sample("membership_logits", relaxed.to_event(1))
             if self.has_strengths:
-                q_strengths = dist.Normal(heads["strength_loc"], _scale(heads["strength_log_scale"]))
+                q_strengths = dist.Normal(
+                    heads["strength_loc"], _scale(heads["strength_log_scale"])
+                )
                 pyro.sample("strengths", q_strengths.to_event(1))
             if self.bias == "node":
                 loc, log_scale = heads["node_bias_loc"], heads["node_bias_log_scale"]
-                pyro.sample("node_bias", dist.Normal(loc.squeeze(-1), _scale(log_scale).squeeze(-1)))
+                pyro.sample(
+                    "node_bias", dist.Normal(loc.squeeze(-1), _scale(log_scale).squeeze(-1))
+                )
 
     def membership_logits(self, encoded: Tensor, v: Tensor) -> Tensor:
         """Log odds of q(b | v) from the encoder's output (N, K) and the sticks."""

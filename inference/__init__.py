@@ -1,1 +1,27 @@
+"""From a story, a guide and a graph to a posterior: gradients, the SVI loop, predictions, checks, ArviZ."""
 
+from ._arviz import from_netcdf
+from .elbo import DyadicELBO, InferenceError
+from .evaluate import ActiveCommunities, Evaluation
+from .fitted import Fit, NodePosterior
+from .generate import generate_prior
+from .posterior import Check, posterior_predictive_check
+from .seeds import seeded
+from .settings import FitSettings
+from .training import fit
+
+__all__ = [
+    "ActiveCommunities",
+    "Check",
+    "DyadicELBO",
+    "Evaluation",
+    "Fit",
+    "FitSettings",
+    "InferenceError",
+    "NodePosterior",
+    "fit",
+    "from_netcdf",
+    "generate_prior",
+    "posterior_predictive_check",
+    "seeded",
+]

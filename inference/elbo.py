@@ -11,21 +11,28 @@ which changes no expected gradient and removes its noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro.distributions.util import is_identically_zero, scale_and_mask
+from pyro import poutine
+from pyro.distributions.util import is_identically_zero, scale_and_mask, sum_rightmost
 from pyro.infer import TraceGraph_ELBO
 from pyro.infer.util import MultiFrameTensor
 from pyro.ops.provenance import detach_provenance, get_provenance
 from pyro.poutine import Trace
+from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor, nn
-from torch.distributions import kl_divergence
+from torch.distributions import Bernoulli, Independent, kl_divergence
+from torch.nn import functional as F
 
 from ..models.dyadic import DyadicBernoulli
 
 __all__ = ["DecayingAverages", "DyadicELBO", "InferenceError"]
+
+
+Site = dict[str, Any]
 
 
 class InferenceError(RuntimeError):
@@ -86,7 +93,7 @@ class DyadicELBO(TraceGraph_ELBO):
         self.local, self.analytic_kl, self.kl_weight = local, analytic_kl, kl_weight
         self.averages = DecayingAverages()
         self.last: dict[str, float] = {}
-        self._checked = False
+        self._structure: _Structure | None = None
 
     def differentiable_loss(
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
@@ -95,91 +102,107 @@ class DyadicELBO(TraceGraph_ELBO):
         elbo, surrogate = self._loss_and_surrogate_loss(model, guide, args, kwargs)
         return -elbo.detach() + surrogate - surrogate.detach()
 
+    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
+        if self._structure is not None:
+            traces = _trace_pair(model, guide, args, kwargs)
+            if self._structure.sites == _site_names(*traces):
+                return traces
+        # The first time, or with other sites than before: Pyro's checks and provenance tracking, at their price.
+        traces = super()._get_trace(model, guide, args, kwargs)
+        check_sites(*traces)
+        self._structure = _Structure.read(*traces)
+        return traces
+
     def _loss_and_surrogate_loss_particle(
         self, model_trace: Trace, guide_trace: Trace
     ) -> tuple[Tensor, Tensor]:
-        if not self._checked:
-            check_sites(model_trace, guide_trace)
-            self._checked = True
-
+        structure = self._structure
+        assert structure is not None
         elbo: Tensor | float = 0.0
         surrogate: Tensor | float = 0.0
         likelihood: Tensor | float = 0.0
-        baseline_loss: Tensor | float = 0.0
         signals: dict[str, MultiFrameTensor] = {}
 
-        def charge(cost: Tensor, frames: Any, provenance: frozenset[str]) -> None:
-            for name in provenance:
-                signals.setdefault(name, MultiFrameTensor()).add((frames, cost))
+        def charge(cost: Tensor, frames: Any, names: Iterable[str]) -> None:
+            for name in names:
+                signals.setdefault(name, MultiFrameTensor()).add((frames, cost.detach()))
 
-        for name, site in model_trace.nodes.items():
-            if site["type"] != "sample" or name in guide_trace.nodes:
+        for name, site in _samples(model_trace):
+            if name in guide_trace.nodes:
                 continue
-            elbo = elbo + site["log_prob_sum"]
-            surrogate = surrogate + site["log_prob_sum"]
-            likelihood = likelihood + site["log_prob_sum"]
-            self._charge_observed(site, guide_trace, charge)
+            log_prob = _log_prob(site)
+            total = log_prob.sum()
+            elbo, surrogate, likelihood = (
+                elbo + total,
+                surrogate + total,
+                likelihood + total.detach(),
+            )
+            self._charge_observed(site, log_prob, guide_trace, structure.upstream[name], charge)
 
-        for name, site in guide_trace.nodes.items():
-            if site["type"] != "sample":
+        for name, site in _samples(guide_trace):
+            upstream = structure.upstream[name]
+            p = model_trace.nodes[name]
+            kl = closed_divergence(site["fn"], p["fn"]) if self.analytic_kl else None
+            if kl is not None:
+                cost = -self.kl_weight * scale_and_mask(kl, site["scale"], site["mask"])
+                elbo, surrogate = elbo + cost.sum(), surrogate + cost.sum()
+                # given what is upstream of the site, its own draw no longer enters
+                charge(cost, site["cond_indep_stack"], upstream - {name})
                 continue
-            model_site = model_trace.nodes[name]
-            cost = self._negative_kl(model_site, site)
-            if cost is not None:
-                cost = self.kl_weight * cost
-                elbo = elbo + cost.sum()
-                surrogate = surrogate + cost.sum()
-                charge(cost, site["cond_indep_stack"], get_provenance(cost))
-                continue
-            elbo = elbo + self.kl_weight * (model_site["log_prob_sum"] - site["log_prob_sum"])
-            surrogate = surrogate + self.kl_weight * model_site["log_prob_sum"]
-            entropy = site["score_parts"].entropy_term
+            log_p, log_q = self.kl_weight * _log_prob(p), self.kl_weight * _log_prob(site)
+            elbo = elbo + (log_p - log_q).sum()
+            surrogate = surrogate + log_p.sum()
+            entropy = _score_parts(site).entropy_term
             if not is_identically_zero(entropy):
                 surrogate = surrogate - self.kl_weight * entropy.sum()
-            cost = self.kl_weight * (model_site["log_prob"] - site["log_prob"])
-            charge(cost, site["cond_indep_stack"], get_provenance(cost))
+            charge(log_p - log_q, site["cond_indep_stack"], upstream)
 
         for name, cost_by_frame in signals.items():
             site = guide_trace.nodes[name]
             signal = detach_provenance(cost_by_frame.sum_to(site["cond_indep_stack"])).detach()
-            baseline, loss = self._baseline(name, site, signal)
-            baseline_loss = baseline_loss + loss
-            score = site["score_parts"].score_function
-            surrogate = surrogate + (score * (signal - baseline)).sum()
+            baseline, baseline_loss = self._baseline(name, site, signal)
+            surrogate = surrogate + (_score_parts(site).score_function * (signal - baseline)).sum()
+            surrogate = surrogate - baseline_loss
 
-        assert isinstance(elbo, Tensor)
+        assert isinstance(elbo, Tensor) and isinstance(surrogate, Tensor)
         self.last = {"likelihood": float(likelihood), "kl": float(likelihood) - float(elbo)}
-        return detach_provenance(elbo), detach_provenance(baseline_loss - surrogate)
+        if "memberships" in model_trace.nodes:
+            memberships = detach_provenance(model_trace.nodes["memberships"]["value"])
+            self.last["active"] = float((memberships > 0.5).sum(-1).float().mean())
+        return detach_provenance(elbo), detach_provenance(-surrogate)
 
-    def _charge_observed(self, site: dict[str, Any], guide_trace: Trace, charge: Any) -> None:
-        provenance = get_provenance(site["log_prob_sum"])
+    def _charge_observed(
+        self,
+        site: Site,
+        log_prob: Tensor,
+        guide_trace: Trace,
+        upstream: frozenset[str],
+        charge: Any,
+    ) -> None:
         if not self.local or not isinstance(site["fn"], DyadicBernoulli):
-            charge(site["log_prob"], site["cond_indep_stack"], provenance)
+            charge(log_prob, site["cond_indep_stack"], upstream)
             return
-        incident = site["scale"] * site["fn"].incident_log_prob(site["value"])
-        for name in provenance:
-            # the frames of the node plate, if the site stands in it; a global site is charged the whole graph
+        for name in upstream:
+            # the frame of the node plate, if the site stands in it; a global site is charged the whole graph
             nodes = [f for f in guide_trace.nodes[name]["cond_indep_stack"] if f.name == "nodes"]
             if nodes:
-                charge(incident, tuple(nodes), frozenset({name}))
+                incident = site["scale"] * site["fn"].incident_log_prob(site["value"])
+                charge(incident, tuple(nodes), (name,))
             else:
-                charge(site["log_prob"], site["cond_indep_stack"], frozenset({name}))
-
-    def _negative_kl(self, p: dict[str, Any], q: dict[str, Any]) -> Tensor | None:
-        if not self.analytic_kl:
-            return None
-        try:
-            kl = kl_divergence(q["fn"], p["fn"])
-        except NotImplementedError:
-            return None
-        return -scale_and_mask(kl, q["scale"], q["mask"])
+                charge(log_prob, site["cond_indep_stack"], (name,))
 
     def _baseline(
         self, name: str, site: dict[str, Any], signal: Tensor
     ) -> tuple[Tensor | float, Tensor | float]:
         options = dict(site["infer"].get("baseline", {}))
-        network, network_input = options.pop("nn_baseline", None), options.pop("nn_baseline_input", None)
-        decaying, decay = options.pop("use_decaying_avg_baseline", False), options.pop("baseline_beta", 0.9)
+        network, network_input = (
+            options.pop("nn_baseline", None),
+            options.pop("nn_baseline_input", None),
+        )
+        decaying, decay = (
+            options.pop("use_decaying_avg_baseline", False),
+            options.pop("baseline_beta", 0.9),
+        )
         value = options.pop("baseline_value", None)
         if options:
             raise InferenceError(f"unknown baseline options at site {name!r}: {sorted(options)}")
@@ -199,6 +222,75 @@ class DyadicELBO(TraceGraph_ELBO):
         return baseline.detach(), ((signal - baseline) ** 2).sum()
 
 
+@dataclass(frozen=True)
+class _Structure:
+    """Which discrete sites every density depends on, read once by provenance and used while the sites stay the same."""
+
+    sites: tuple[frozenset[str], frozenset[str]]
+    upstream: dict[str, frozenset[str]]
+
+    @classmethod
+    def read(cls, model_trace: Trace, guide_trace: Trace) -> _Structure:
+        upstream: dict[str, frozenset[str]] = {}
+        for trace in (model_trace, guide_trace):
+            for name, site in _samples(trace):
+                upstream[name] = upstream.get(name, frozenset()) | get_provenance(
+                    site["log_prob_sum"]
+                )
+        return cls(_site_names(model_trace, guide_trace), upstream)
+
+
+def closed_divergence(q: Any, p: Any) -> Tensor | None:
+    """KL(q || p) where it is known in closed form, of the batch shape of q; None elsewhere."""
+    if isinstance(q, Independent) and isinstance(p, Independent):
+        if q.reinterpreted_batch_ndims != p.reinterpreted_batch_ndims:
+            return None
+        inner = closed_divergence(q.base_dist, p.base_dist)
+        return None if inner is None else sum_rightmost(inner, q.reinterpreted_batch_ndims)
+    if isinstance(q, Bernoulli) and isinstance(p, Bernoulli):
+        # torch's own is infinite once a prior probability underflows
+        a, b = q.logits, p.logits
+        return torch.sigmoid(a) * (a - b) - F.softplus(a) + F.softplus(b)
+    try:
+        return kl_divergence(q, p)
+    except NotImplementedError:
+        return None
+
+
+def _trace_pair(model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
+    guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+    return poutine.trace(poutine.replay(model, guide_trace)).get_trace(*args, **kwargs), guide_trace
+
+
+def _samples(trace: Trace) -> Iterator[tuple[str, Site]]:
+    """Sample sites, without the bookkeeping of plates and without deterministic sites."""
+    for name, site in trace.nodes.items():
+        if site["type"] == "sample" and not isinstance(site["fn"], _Subsample):
+            if not site["infer"].get("_deterministic"):
+                yield name, site
+
+
+def _site_names(model_trace: Trace, guide_trace: Trace) -> tuple[frozenset[str], frozenset[str]]:
+    return frozenset(n for n, _ in _samples(model_trace)), frozenset(
+        n for n, _ in _samples(guide_trace)
+    )
+
+
+def _log_prob(site: Site) -> Tensor:
+    if "log_prob" not in site:
+        site["log_prob"] = scale_and_mask(
+            site["fn"].log_prob(site["value"]), site["scale"], site["mask"]
+        )
+    return site["log_prob"]
+
+
+def _score_parts(site: Site) -> Any:
+    if "score_parts" not in site:
+        parts = site["fn"].score_parts(site["value"])
+        site["score_parts"] = parts.scale_and_mask(site["scale"], site["mask"])
+    return site["score_parts"]
+
+
 def check_sites(model_trace: Trace, guide_trace: Trace) -> None:
     """Refuse a pair of story and guide that Pyro would only warn about, or not even that.
 
@@ -206,16 +298,11 @@ def check_sites(model_trace: Trace, guide_trace: Trace) -> None:
         InferenceError: latent sites that differ; a discrete guide site that reaches no observed density (its value
             left the tensors that carry provenance, by ``.item()``, ``if z:``, ``A[i] = z`` and the like).
     """
-    latent = {
-        n
-        for n, s in model_trace.nodes.items()
-        if s["type"] == "sample" and not s["is_observed"] and type(s["fn"]).__name__ != "_Subsample"
-    }
+    latent = {n for n, s in _samples(model_trace) if not s["is_observed"]}
     guided = {
         n
-        for n, s in guide_trace.nodes.items()
-        if s["type"] == "sample" and not s["is_observed"] and type(s["fn"]).__name__ != "_Subsample"
-        and not s["infer"].get("is_auxiliary")
+        for n, s in _samples(guide_trace)
+        if not s["is_observed"] and not s["infer"].get("is_auxiliary")
     }
     if latent != guided:
         missing, extra = sorted(latent - guided), sorted(guided - latent)
@@ -223,10 +310,12 @@ def check_sites(model_trace: Trace, guide_trace: Trace) -> None:
             f"story and guide disagree: not in the guide {missing or 'none'}, not in the story {extra or 'none'}"
         )
     reached: frozenset[str] = frozenset()
-    for site in model_trace.nodes.values():
-        if site["type"] == "sample" and site["is_observed"]:
+    for _, site in _samples(model_trace):
+        if site["is_observed"]:
             reached |= get_provenance(site["log_prob_sum"])
-    lost = sorted(n for n in guided if not guide_trace.nodes[n]["fn"].has_rsample and n not in reached)
+    lost = sorted(
+        n for n in guided if not guide_trace.nodes[n]["fn"].has_rsample and n not in reached
+    )
     if lost:
         raise InferenceError(
             f"no observed density depends on the discrete site(s) {lost}: the story may have taken the value out "

@@ -82,13 +82,28 @@ class DGLFRM(PyroModule):
         _check_choice("features", features, (None, "bernoulli", "normal"))
         _check_choice("bias", bias, ("none", "global", "node"))
         if truncation < 1:
-            raise ValueError(f"truncation is the number of communities, at least 1, not {truncation}")
+            raise ValueError(
+                f"truncation is the number of communities, at least 1, not {truncation}"
+            )
         if not alpha > 0:
             raise ValueError(f"alpha is a positive concentration, not {alpha}")
         if (features is None) != (num_features is None):
             raise ValueError("features and num_features are given together, or neither")
         if isinstance(class_weight, str) and class_weight != "balanced":
             raise ValueError(f"class_weight is None, 'balanced' or a number, not {class_weight!r}")
+        self.options = {
+            "num_nodes": num_nodes,
+            "truncation": truncation,
+            "alpha": alpha,
+            "decoder": tuple(decoder),
+            "strengths": strengths,
+            "sticks": sticks,
+            "features": features,
+            "num_features": num_features,
+            "bias": bias,
+            "bias_scale": tuple(bias_scale),
+            "class_weight": class_weight,
+        }
         self.num_nodes, self.truncation = num_nodes, truncation
         self.has_strengths, self.sticks_placement = strengths, sticks
         self.features, self.bias = features, bias
@@ -108,6 +123,10 @@ class DGLFRM(PyroModule):
         Returns:
             the adjacency matrix (N, N).
         """
+        if graph is not None and graph.directed:
+            raise ValueError(
+                f"DGLFRM is a story of undirected graphs; {graph.title!r} is directed. Read it with directed=False"
+            )
         num_nodes, K = (self.num_nodes if graph is None else graph.num_nodes), self.truncation
         nodes = pyro.plate("nodes", num_nodes, dim=-1)
         stick_prior = dist.Beta(self.alpha.expand(K), self.alpha.new_ones(K)).to_event(1)
@@ -133,21 +152,29 @@ class DGLFRM(PyroModule):
                 z = b * pyro.sample("strengths", standard.to_event(1))
             z = pyro.deterministic("embedding", z, event_dim=1)
 
-            half_logit = None
+            node_bias = None  # c and e_n, as what each end of a dyad adds to its logit
             if self.bias != "none":
-                half_logit = (0.5 * c).unsqueeze(-1).expand(*c.shape, num_nodes)
+                node_bias = (0.5 * c).expand(torch.broadcast_shapes(c.shape, (num_nodes,)))
             if self.bias == "node":
-                e = pyro.sample("node_bias", dist.Normal(self.alpha.new_zeros(()), self.bias_scale[1]))
-                half_logit = half_logit + e
+                e = pyro.sample(
+                    "node_bias", dist.Normal(self.alpha.new_zeros(()), self.bias_scale[1])
+                )
+                node_bias = node_bias + e
 
             if self.features is not None:
-                pyro.sample("features", self.feature_distribution(z), obs=self._observed_features(graph))
+                pyro.sample(
+                    "features", self.feature_distribution(z), obs=self._observed_features(graph)
+                )
 
+        f = self.f(z)
+        if f.dim() > 2:  # plates further out (draws, particles): the nodes become part of the event
+            f = f.unsqueeze(-3)
+            node_bias = None if node_bias is None else node_bias.unsqueeze(-2)
         return pyro.sample(
             "edges",
             DyadicBernoulli(
-                self.f(z),
-                left_bias=half_logit,
+                f,
+                left_bias=node_bias,
                 missing=None if graph is None else graph.missing,
                 weights=self.edge_weights(graph),
             ),

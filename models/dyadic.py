@@ -24,7 +24,9 @@ from torch.nn import functional as F
 
 __all__ = ["DyadicBernoulli", "balanced_weights"]
 
-_TILE = 1024  # 4 MB of float32 logits: stays in a core's cache
+_TILE = 512  # 1 MB of float32 logits: stays in a core's cache
+
+_DENSE_NODES = 2000
 
 
 class DyadicBernoulli(TorchDistribution):
@@ -67,13 +69,9 @@ class DyadicBernoulli(TorchDistribution):
         validate_args: bool | None = None,
     ) -> None:
         if right is not None and right.shape != left.shape:
-            raise ValueError(
-                f"left and right factors differ in shape: {left.shape}, {right.shape}"
-            )
+            raise ValueError(f"left and right factors differ in shape: {left.shape}, {right.shape}")
         if right_bias is not None and not directed:
-            raise ValueError(
-                "an undirected graph has one bias per node: give left_bias only"
-            )
+            raise ValueError("an undirected graph has one bias per node: give left_bias only")
         self.left, self.right = left, right
         self.left_bias, self.right_bias = left_bias, right_bias
         self.missing, self.weights, self.directed, self.tile = (
@@ -82,9 +80,7 @@ class DyadicBernoulli(TorchDistribution):
             directed,
             tile,
         )
-        self._cached: tuple[Tensor, Tensor] | None = (
-            None  # (value, per-node log density)
-        )
+        self._cached: tuple[Tensor, Tensor] | None = None  # (value, per-node log density)
         nodes = left.shape[-2]
         super().__init__(left.shape[:-2], torch.Size((nodes, nodes)), validate_args=False)
 
@@ -122,6 +118,37 @@ class DyadicBernoulli(TorchDistribution):
             tile=self.tile,
         )
 
+    def untempered(self) -> DyadicBernoulli:
+        """The same dyads with the weights (1, 1) of the Bernoulli density."""
+        return DyadicBernoulli(
+            self.left,
+            self.right,
+            self.left_bias,
+            self.right_bias,
+            missing=self.missing,
+            directed=self.directed,
+            tile=self.tile,
+        )
+
+    def one(self, draw: int) -> DyadicBernoulli:
+        """The distribution of one draw of a batch over draws, as a distribution of batch shape ()."""
+
+        def pick(x: Tensor | None, event_dims: int) -> Tensor | None:
+            return None if x is None else x.flatten(0, x.dim() - event_dims - 1)[draw]
+
+        left = pick(self.left, 2)
+        assert left is not None
+        return DyadicBernoulli(
+            left,
+            pick(self.right, 2),
+            pick(self.left_bias, 1),
+            pick(self.right_bias, 1),
+            missing=self.missing,
+            weights=self.weights,
+            directed=self.directed,
+            tile=self.tile,
+        )
+
     # -- densities ---------------------------------------------------------------------------------------------
 
     def logits(self, pairs: Tensor) -> Tensor:
@@ -141,9 +168,7 @@ class DyadicBernoulli(TorchDistribution):
         present = self._present(value)
         absent_total, absent_nodes = self._softplus_all(differentiate_nodes=False)
         corrections = self._corrections(present)
-        total = sum(
-            (c.sum(-1) for _, c in corrections), start=-self.weights[0] * absent_total
-        )
+        total = sum((c.sum(-1) for _, c in corrections), start=-self.weights[0] * absent_total)
         with torch.no_grad():
             plain = [(pairs, detach_provenance(c).detach()) for pairs, c in corrections]
             self._cached = (value, self._to_nodes(-self.weights[0] * absent_nodes, plain))
@@ -229,7 +254,13 @@ class DyadicBernoulli(TorchDistribution):
     # -- draws -------------------------------------------------------------------------------------------------
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        """Dense adjacency matrices, (sample_shape, ..., N, N). For one large graph use :meth:`sample_edges`."""
+        """Adjacency matrices, (sample_shape, ..., N, N): dense, or sparse COO for one graph of over 2,000 nodes."""
+        if not sample_shape and not self.batch_shape and self.num_nodes > _DENSE_NODES:
+            pairs = self.sample_edges()
+            if not self.directed:
+                pairs = torch.cat((pairs, pairs.flip(0)), 1)
+            ones = torch.ones(pairs.shape[1], dtype=self.left.dtype, device=self.left.device)
+            return torch.sparse_coo_tensor(pairs, ones, tuple(self.event_shape)).coalesce()
         with torch.no_grad():
             shape = torch.Size(sample_shape) + self.batch_shape + self.event_shape
             draw = torch.rand(shape, dtype=self.left.dtype, device=self.left.device)
@@ -244,13 +275,11 @@ class DyadicBernoulli(TorchDistribution):
         left, right = _append_bias(self.left, self.right, *self._biases())
         return left @ (left if right is None else right).transpose(-1, -2)
 
-    def tiles(self) -> Iterator[tuple[slice, Tensor]]:
-        """Row blocks of link probabilities, without gradient: (rows, (..., rows, N))."""
-        with torch.no_grad():
-            left, right = _append_bias(self.left, self.right, *self._biases())
-            columns = (left if right is None else right).transpose(-1, -2)
-            for rows in _blocks(self.num_nodes, self.tile):
-                yield rows, torch.sigmoid(left[..., rows, :] @ columns)
+    def row_probabilities(self, rows: slice) -> Tensor:
+        """Link probabilities of a block of rows, (..., rows, N); those on the diagonal have no meaning."""
+        left, right = _append_bias(self.left, self.right, *self._biases())
+        columns = (left if right is None else right).transpose(-1, -2)
+        return torch.sigmoid(left[..., rows, :] @ columns)
 
     def sample_edges(self) -> Tensor:
         """One graph as an edge list, (2, E) int64 sorted by row, in tiles: never N x N at once."""
@@ -259,12 +288,13 @@ class DyadicBernoulli(TorchDistribution):
                 f"sample_edges draws one graph; the batch shape is {tuple(self.batch_shape)}"
             )
         found = []
-        for rows, probabilities in self.tiles():
-            hits = torch.rand_like(probabilities) < probabilities
-            pairs = hits.nonzero().T
-            pairs[0] += rows.start
-            keep = pairs[0] != pairs[1] if self.directed else pairs[0] < pairs[1]
-            found.append(pairs[:, keep])
+        with torch.no_grad():
+            for rows in _blocks(self.num_nodes, self.tile):
+                p = self.row_probabilities(rows)
+                pairs = (torch.rand_like(p) < p).nonzero().T
+                pairs[0] += rows.start
+                keep = pairs[0] != pairs[1] if self.directed else pairs[0] < pairs[1]
+                found.append(pairs[:, keep])
         return torch.cat(found, dim=1)
 
 
@@ -336,9 +366,7 @@ class _TotalSoftplus(torch.autograd.Function):
         r = left if right is None else right
         nodes = left.new_zeros(left.shape[:-1])
         grad_left = torch.zeros_like(left) if need_grad else None
-        grad_right = (
-            torch.zeros_like(left) if need_grad and right is not None else grad_left
-        )
+        grad_right = torch.zeros_like(left) if need_grad and right is not None else grad_left
         # An undirected dyad off the diagonal blocks is visited once and stands for (i, j) and (j, i);
         # within a diagonal block both orders are visited, each for one half.
         for rows, columns, on_diagonal in _block_pairs(left.shape[-2], tile, directed):
@@ -352,17 +380,13 @@ class _TotalSoftplus(torch.autograd.Function):
             p = s.sigmoid_()
             if directed or right is None:
                 grad_left[..., rows, :] += once * (p @ r[..., columns, :])
-                grad_right[..., columns, :] += once * (
-                    p.transpose(-1, -2) @ left[..., rows, :]
-                )
+                grad_right[..., columns, :] += once * (p.transpose(-1, -2) @ left[..., rows, :])
             else:  # s_ij = s_ji are two expressions of one logit: share the derivative between them
                 half = 0.5 * once
                 grad_left[..., rows, :] += half * (p @ r[..., columns, :])
                 grad_right[..., rows, :] += half * (p @ left[..., columns, :])
                 grad_left[..., columns, :] += half * (p.transpose(-1, -2) @ r[..., rows, :])
-                grad_right[..., columns, :] += half * (
-                    p.transpose(-1, -2) @ left[..., rows, :]
-                )
+                grad_right[..., columns, :] += half * (p.transpose(-1, -2) @ left[..., rows, :])
         ctx.grads = (grad_left, None if right is None else grad_right)
         total = nodes.sum(-1)
         ctx.mark_non_differentiable(nodes)
@@ -385,9 +409,7 @@ class _NodeSoftplus(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, left: Tensor, right: Tensor | None, directed: bool, tile: int
-    ) -> Tensor:
+    def forward(ctx: Any, left: Tensor, right: Tensor | None, directed: bool, tile: int) -> Tensor:
         ctx.save_for_backward(left, right)
         ctx.directed, ctx.tile = directed, tile
         r = left if right is None else right
@@ -401,9 +423,7 @@ class _NodeSoftplus(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(
-        ctx: Any, grad: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         left, right = ctx.saved_tensors
         r = left if right is None else right
         grad_left, grad_right = torch.zeros_like(left), torch.zeros_like(left)
@@ -418,9 +438,7 @@ class _NodeSoftplus(torch.autograd.Function):
                 grad_left[..., rows, :] += 0.5 * (p @ r[..., columns, :])
                 grad_right[..., rows, :] += 0.5 * (p @ left[..., columns, :])
                 grad_left[..., columns, :] += 0.5 * (p.transpose(-1, -2) @ r[..., rows, :])
-                grad_right[..., columns, :] += 0.5 * (
-                    p.transpose(-1, -2) @ left[..., rows, :]
-                )
+                grad_right[..., columns, :] += 0.5 * (p.transpose(-1, -2) @ left[..., rows, :])
         if right is None:
             return grad_left + grad_right, None, None, None
         return grad_left, grad_right, None, None

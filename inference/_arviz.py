@@ -1,0 +1,36 @@
+"""The one place that knows which ArviZ is installed: 0.2x (InferenceData) or 1.x (DataTree)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import arviz as az
+import numpy as np
+
+__all__ = ["from_netcdf", "to_arviz"]
+
+_V1 = int(az.__version__.split(".")[0]) >= 1
+
+
+def to_arviz(
+    groups: Mapping[str, Mapping[str, np.ndarray]],
+    coords: Mapping[str, Sequence[Any]],
+    dims: Mapping[str, Sequence[str]],
+    attrs: Mapping[str, Any],
+) -> Any:
+    """Build the container of the installed ArviZ. Draw groups carry (chain, draw, ...), data groups do not."""
+    filled = {name: dict(group) for name, group in groups.items() if group}
+    options: dict[str, Any] = {
+        "coords": dict(coords),
+        "dims": {k: list(v) for k, v in dims.items()},
+    }
+    data = az.from_dict(filled, **options) if _V1 else az.from_dict(**filled, **options)
+    data.attrs.update(attrs)
+    return data
+
+
+def from_netcdf(path: str | Path) -> Any:
+    """Read a posterior back, whichever of the two wrote it."""
+    return az.from_netcdf(str(path))

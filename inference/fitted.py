@@ -1,0 +1,277 @@
+"""A finished fit: what was fitted, how, and everything that can be asked of the posterior."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from .. import guides, models
+from ..data import Graph, Split, read_graph, write_npz
+from . import evaluate as evaluation
+from . import generate, predict
+from .checkpoint import read_tensors, write_tensors
+from .draws import chunk_size, evaluation_mode, posterior_traces
+from .elbo import InferenceError
+from .posterior import as_attribute, environment, posterior_data
+from .seeds import seeded
+from .settings import FitSettings
+
+__all__ = ["Fit", "NodePosterior"]
+
+
+@dataclass(frozen=True)
+class NodePosterior:
+    """Posterior of nodes under a guide, averaged over draws.
+
+    Attributes:
+        memberships: P(b_nk = 1), (N, K).
+        embedding: E[z_n], (N, K).
+        embedding_sd: posterior standard deviation of z_n, (N, K).
+    """
+
+    memberships: Tensor
+    embedding: Tensor
+    embedding_sd: Tensor
+
+
+@dataclass
+class Fit:
+    """The result of :func:`~graphlore.inference.fit`.
+
+    Attributes:
+        story, guide: the fitted modules, on the device of the fit.
+        graph: what was observed, held-out dyads missing.
+        settings: how it was fitted.
+        history: lists by step: ``step``, ``elbo`` and ``kl`` (nats), ``active_communities`` (memberships of a node),
+            ``seconds``; by validation: ``val_step``, ``val_auc``, ``val_ap``.
+        best_step: the step whose state validation chose; None: the last one.
+        environment: versions of what it was fitted with.
+    """
+
+    story: Any
+    guide: Any
+    graph: Graph
+    settings: FitSettings
+    history: dict[str, list[float]]
+    best_step: int | None = None
+    environment: dict[str, str] = field(default_factory=environment)
+
+    def posterior(
+        self, draws: int = 500, predictive_draws: int | None = None, seed: int | None = None
+    ) -> Any:
+        """The posterior as ArviZ data; see :func:`~graphlore.inference.posterior.posterior_data` for its groups.
+
+        Arguments:
+            draws: posterior draws.
+            predictive_draws: how many of them draw a graph too: all, or 100 on graphs of over 1,000 nodes.
+            seed: of the draws; that of the fit if None.
+        """
+        if draws < 1:
+            raise ValueError(f"draws must be at least 1, not {draws}")
+        if predictive_draws is None:
+            predictive_draws = draws if self.graph.num_nodes <= 1000 else min(draws, 100)
+        with self._seeded(seed):
+            return posterior_data(
+                self.story,
+                self.guide,
+                self.graph,
+                draws,
+                min(predictive_draws, draws),
+                self.attributes(),
+            )
+
+    def link_probabilities(
+        self, pairs: Any = None, draws: int = 200, seed: int | None = None
+    ) -> Tensor:
+        """Posterior mean link probabilities: (P,) of the given dyads (2, P), or all as (N, N), zero diagonal."""
+        with self._seeded(seed):
+            if pairs is not None:
+                return predict.link_probabilities(
+                    self.story, self.guide, self.graph, torch.as_tensor(pairs), draws
+                )
+            rows = [
+                p for _, p in predict.probability_rows(self.story, self.guide, self.graph, draws)
+            ]
+            return torch.cat(rows)
+
+    def top_links(
+        self, k: int, among: str = "missing", draws: int = 200, seed: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The k most probable dyads "missing", "absent" or of "all": (pairs (2, k), probabilities (k,))."""
+        with self._seeded(seed):
+            return predict.top_links(self.story, self.guide, self.graph, k, draws, among=among)
+
+    def evaluate(
+        self, split: Split, part: str = "test", draws: int = 100, seed: int | None = None
+    ) -> evaluation.Evaluation:
+        """Ranking and calibration on the held-out pairs of the split that was fitted."""
+        with self._seeded(seed):
+            return evaluation.evaluate(self.story, self.guide, split, part, draws)
+
+    def active_communities(
+        self, draws: int = 200, seed: int | None = None
+    ) -> evaluation.ActiveCommunities | None:
+        """Communities of a node: posterior mean and 90 % interval."""
+        with self._seeded(seed):
+            return evaluation.active_communities(self.story, self.guide, self.graph, draws)
+
+    def generate(
+        self, count: int = 1, source: str = "posterior", seed: int | None = None
+    ) -> list[Graph]:
+        """Graphs from the "posterior" predictive or from the "prior" (with the fitted weights)."""
+        if source not in ("posterior", "prior"):
+            raise ValueError(f"source is 'posterior' or 'prior', not {source!r}")
+        with self._seeded(seed):
+            if source == "prior":
+                return generate.generate_prior(self.story, count, self.graph.num_nodes)
+            return generate.generate_posterior(self.story, self.guide, self.graph, count)
+
+    def encode(self, graph: Graph, draws: int = 200, seed: int | None = None) -> NodePosterior:
+        """Posterior of the nodes of another graph, through the same encoder; its nodes need not have been seen.
+
+        Raises:
+            ValueError: the encoder has one-hot inputs, or other features than the graph.
+        """
+        graph = graph.to(self.settings.device)
+        sums: dict[str, Tensor] = {}
+        with self._seeded(seed), evaluation_mode(self.story, self.guide):
+            chunk = chunk_size(graph, self.story.truncation, draws)
+            for trace in posterior_traces(self.story, self.guide, graph, draws, chunk):
+                b, z = (
+                    trace.nodes["memberships"]["value"].float(),
+                    trace.nodes["embedding"]["value"],
+                )
+                for name, value in (("b", b), ("z", z), ("zz", z * z)):
+                    sums[name] = sums.get(name, torch.zeros_like(value[0])) + value.sum(0)
+        mean = sums["z"] / draws
+        return NodePosterior(
+            sums["b"] / draws, mean, (sums["zz"] / draws - mean**2).clamp(min=0).sqrt()
+        )
+
+    @property
+    def tempered(self) -> str:
+        """ "no", or what keeps the fit from being the posterior of the story."""
+        reasons = []
+        if getattr(self.story, "class_weight", None) is not None:
+            reasons.append(f"class_weight={self.story.class_weight}")
+        if self.settings.kl_weight != 1.0:
+            reasons.append(f"kl_weight={self.settings.kl_weight}")
+        if getattr(self.story, "feature_weight", 1.0) != 1.0:
+            reasons.append(f"feature_weight={self.story.feature_weight}")
+        return "yes: " + ", ".join(reasons) if reasons else "no"
+
+    def attributes(self) -> dict[str, Any]:
+        """How this was made, as netCDF can hold it."""
+        found = {
+            "story": type(self.story).__name__,
+            "guide": type(self.guide).__name__,
+            "graph": self.graph.title,
+            "graph_fingerprint": self.graph.fingerprint(),
+            "tempered": self.tempered,
+            "objective": "ELBO" if self.tempered == "no" else "tempered ELBO",
+            "story_options": self.story.options,
+            "guide_options": self.guide.options,
+            "best_step": -1 if self.best_step is None else self.best_step,
+            **self.settings.to_dict(),
+        }
+        return {k: as_attribute(v) for k, v in found.items()}
+
+    def save(self, folder: str | Path) -> Path:
+        """Write settings.json, weights.safetensors, history.json and graph.npz; each file replaces its forerunner whole.
+
+        Raises:
+            InferenceError: the folder cannot be written to.
+        """
+        folder = Path(folder)
+        write_tensors(folder / "weights.safetensors", _weights(self.story, self.guide))
+        settings = {
+            "story": {"name": type(self.story).__name__, **self.story.options},
+            "guide": {"name": type(self.guide).__name__, **self.guide.options},
+            "fit": self.settings.to_dict(),
+            "best_step": self.best_step,
+            "tempered": self.tempered,
+            "graph": {"title": self.graph.title, "fingerprint": self.graph.fingerprint()},
+            "environment": self.environment,
+        }
+        try:
+            _write_text(folder / "settings.json", json.dumps(settings, indent=2))
+            _write_text(folder / "history.json", json.dumps(self.history))
+            write_npz(self.graph.to("cpu"), folder / "graph.npz")
+        except OSError as error:
+            raise InferenceError(f"cannot write to {folder}: {error}") from None
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read back what :meth:`save` wrote; nothing in the folder is executed or unpickled.
+
+        Raises:
+            InferenceError: a file is missing or damaged.
+        """
+        folder = Path(folder)
+        settings, history = (
+            _read_json(folder / "settings.json"),
+            _read_json(folder / "history.json"),
+        )
+        graph = read_graph(folder / "graph.npz")
+        try:
+            story = _build(models, settings["story"])
+            guide = _build(guides, settings["guide"], story, graph)
+            fit_settings = FitSettings.from_dict(settings["fit"])
+            best_step, used = settings["best_step"], settings["environment"]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InferenceError(
+                f"{folder / 'settings.json'} does not describe a fit: {error}"
+            ) from None
+        tensors, _ = read_tensors(folder / "weights.safetensors")
+        try:
+            for part, module in (("story", story), ("guide", guide)):
+                own = {
+                    k.partition(".")[2]: v for k, v in tensors.items() if k.startswith(part + ".")
+                }
+                module.load_state_dict(own)
+        except RuntimeError as error:
+            raise InferenceError(
+                f"{folder / 'weights.safetensors'} does not fit settings.json: {error}"
+            ) from None
+        return cls(story, guide, graph, fit_settings, history, best_step, used)
+
+    def _seeded(self, seed: int | None) -> Any:
+        return seeded(self.settings.seed if seed is None else seed, self.settings.device)
+
+
+def _weights(story: nn.Module, guide: nn.Module) -> dict[str, Tensor]:
+    parts = (("story", story), ("guide", guide))
+    return {f"{part}.{k}": v for part, module in parts for k, v in module.state_dict().items()}
+
+
+def _build(room: Any, described: dict[str, Any], *arguments: Any) -> Any:
+    options = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in described.items() if k != "name"
+    }
+    if described["name"] not in room.__all__:
+        raise ValueError(f"unknown name {described['name']!r}")
+    return getattr(room, described["name"])(*arguments, **options)
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InferenceError(
+            f"there is no file {path}: is {path.parent} the folder of a fit?"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InferenceError(f"{path} is damaged: {error}") from None

@@ -1,0 +1,77 @@
+"""What a fit shows while it runs: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import math
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+__all__ = ["ProgressBar"]
+
+_LINES = 10  # in a pipe
+
+
+class ProgressBar:
+    """Step, ELBO, active communities, seconds left. Silent unless made by :meth:`choose` to speak."""
+
+    def __init__(self, steps: int, console: Console | None) -> None:
+        self._steps, self._console = steps, console
+        self._bar: Progress | None = None
+
+    @classmethod
+    def choose(cls, steps: int, progress: bool | None) -> ProgressBar:
+        """A bar, for True or on a terminal; nothing for False."""
+        console = Console(stderr=True)
+        show = console.is_terminal if progress is None else progress
+        return cls(steps, console if show else None)
+
+    def __enter__(self) -> Self:
+        if self._console is not None and self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("[bold]fit"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn("ELBO {task.fields[elbo]}"),
+                TextColumn("active {task.fields[active]}"),
+                TextColumn("{task.fields[validation]}"),
+                TimeRemainingColumn(compact=True),
+                TextColumn("left"),
+                console=self._console,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(
+                "fit", total=self._steps, elbo="-", active="-", validation=""
+            )
+        return self
+
+    def update(self, history: dict[str, list[float]]) -> None:
+        if self._console is None:
+            return
+        done = int(history["step"][-1]) + 1
+        recent = history["elbo"][-20:]
+        active = history["active_communities"][-1]
+        fields = {
+            "elbo": f"{sum(recent) / len(recent):,.1f}",
+            "active": "-" if math.isnan(active) else f"{active:.1f}",
+            "validation": f"val AUC {history['val_auc'][-1]:.3f}" if history["val_auc"] else "",
+        }
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, **fields)
+        elif done == self._steps or done % max(1, self._steps // _LINES) == 0:
+            left = history["seconds"][-1] / done * (self._steps - done)
+            text = f"step {done}/{self._steps}  ELBO {fields['elbo']}  active {fields['active']}"
+            self._console.print(
+                f"{text}  {fields['validation']}  {left:.0f} s left", highlight=False
+            )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()

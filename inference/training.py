@@ -1,0 +1,308 @@
+"""The SVI loop: seeds, schedule, clipping, warm-up, validation, checkpoints, the stop at the first NaN."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from ..data import Graph, Split
+from ..models.concrete import Concrete
+from . import checkpoint
+from .elbo import DyadicELBO, InferenceError
+from .fitted import Fit
+from .metrics import ranking_scores
+from .predict import link_probabilities
+from .progress import ProgressBar
+from .seeds import seeded
+from .settings import FitSettings
+
+__all__ = ["fit"]
+
+Callback = Callable[[int, dict[str, list[float]]], None]
+Validation = tuple[Tensor, Tensor]
+
+
+def fit(
+    story: nn.Module,
+    guide: nn.Module,
+    graph: Graph | Split,
+    settings: FitSettings | None = None,
+    *,
+    validation: Validation | None = None,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    progress: bool | None = None,
+    callbacks: Sequence[Callback] = (),
+    **options: Any,
+) -> Fit:
+    """Fit a guide to a story and a graph by stochastic variational inference.
+
+    Arguments:
+        story: the generative story, called as ``story(graph)``.
+        guide: its guide, called as ``guide(graph)``. Both are changed in place.
+        graph: what is observed; of a :class:`~graphlore.data.Split` the training graph is, and its validation pairs
+            choose the best state.
+        settings: how to fit; or give its fields as ``options``.
+        validation: dyads (2, P) and their truth (P,); the state with the best mean of AUC and AP is the result.
+        folder: where checkpoints go; none are written without it.
+        resume: go on from the checkpoint in ``folder``, to the same result as if never interrupted.
+        progress: show a bar (or, where there is no terminal, a line now and then); None: only on a terminal.
+        callbacks: called after every step with the step and the history so far.
+
+    Returns:
+        a :class:`Fit`: weights, history, settings and what can be asked of the posterior.
+
+    Raises:
+        ValueError: settings that contradict each other or the story.
+        InferenceError: an objective or gradient that is not finite. Story and guide then hold the last good state,
+            and so does the checkpoint.
+    """
+    if settings is not None and options:
+        raise ValueError(f"give settings or options, not both: {sorted(options)}")
+    settings = FitSettings(**options) if settings is None else settings
+    if isinstance(graph, Split):
+        validation = (
+            graph.pairs("val") if validation is None and graph.val_edges.numel() else validation
+        )
+        graph = graph.train
+    if resume and folder is None:
+        raise ValueError("resume=True needs the folder that holds the checkpoint")
+    device = torch.device(settings.device)
+    graph = graph.to(device)
+    story.to(device)
+    guide.to(device)
+    if validation is not None:
+        validation = (validation[0].to(device), validation[1].to(device))
+
+    elbo = DyadicELBO(local=settings.gradient != "reinforce", num_particles=settings.num_particles)
+    run = _Run.start(story, guide, elbo, settings)
+    file = None if folder is None else Path(folder) / "checkpoint.safetensors"
+    if resume:
+        assert file is not None
+        checkpoint.load(file, run.state(), settings)
+
+    bar = ProgressBar.choose(settings.steps, progress)
+    with (
+        seeded(settings.seed, device),
+        _relaxed(story, guide, settings),
+        pyro.get_param_store().scope(),  # fits never meet in Pyro's global store
+        bar,
+    ):
+        if resume:
+            checkpoint.load_random_state(run.random_state)
+        _loop(run, graph, validation, settings, file, bar, callbacks)
+    return Fit(
+        story=story,
+        guide=guide,
+        graph=graph,
+        settings=settings,
+        history=run.history,
+        best_step=run.best_step,
+    )
+
+
+@dataclass
+class _Run:
+    """Everything a checkpoint holds."""
+
+    story: nn.Module
+    guide: nn.Module
+    elbo: DyadicELBO
+    optimizer: torch.optim.Optimizer
+    history: dict[str, list[float]]
+    average: dict[str, Tensor] = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    step: int = 0
+    best_step: int | None = None
+    best_score: float = -math.inf
+    waited: int = 0
+    seconds: float = 0.0
+    random_state: Tensor | None = None
+
+    @classmethod
+    def start(
+        cls, story: nn.Module, guide: nn.Module, elbo: DyadicELBO, settings: FitSettings
+    ) -> _Run:
+        parameters = [p for m in (story, guide) for p in m.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        names = (
+            "step",
+            "elbo",
+            "kl",
+            "active_communities",
+            "seconds",
+            "val_step",
+            "val_auc",
+            "val_ap",
+        )
+        run = cls(story, guide, elbo, optimizer, {n: [] for n in names})
+        if settings.averaging:
+            run.average = {k: v.detach().clone() for k, v in run.weights().items()}
+        return run
+
+    def weights(self) -> dict[str, Tensor]:
+        return {
+            f"{part}.{k}": v
+            for part, module in (("story", self.story), ("guide", self.guide))
+            for k, v in module.state_dict().items()
+        }
+
+    def put(self, weights: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for k, v in self.weights().items():
+                v.copy_(weights[k])
+
+    def update_average(self, decay: float) -> None:
+        # an early average would remember the initial weights for 1 / (1 - decay) steps: start with a short memory
+        decay = min(decay, (1.0 + self.step) / (10.0 + self.step))
+        for k, v in self.weights().items():
+            self.average[k].lerp_(v.detach().to(self.average[k].dtype), 1.0 - decay)
+
+    def state(self) -> checkpoint.State:
+        return checkpoint.State(self)
+
+
+def _loop(
+    run: _Run,
+    graph: Graph,
+    validation: Validation | None,
+    settings: FitSettings,
+    file: Path | None,
+    bar: ProgressBar,
+    callbacks: Sequence[Callback],
+) -> None:
+    parameters = [p for group in run.optimizer.param_groups for p in group["params"]]
+    started = time.perf_counter() - run.seconds
+    run.story.train()
+    run.guide.train()
+    last_good = {k: v.clone() for k, v in run.weights().items()}
+    first = run.step
+
+    for step in range(run.step, settings.steps):
+        for group in run.optimizer.param_groups:
+            group["lr"] = _learning_rate(step, settings)
+        run.elbo.kl_weight = settings.kl_weight_at(step)
+        run.optimizer.zero_grad(set_to_none=True)
+        # Pyro's checks speak on the first step; after that they only cost time
+        with nullcontext() if step == first else pyro.validation_enabled(False):
+            loss = run.elbo.differentiable_loss(run.story, run.guide, graph)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(
+            parameters, math.inf if settings.clip is None else settings.clip * graph.num_nodes
+        )
+        if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
+            run.put(last_good)
+            kept = "" if file is None or not file.exists() else f", which {file} keeps"
+            raise InferenceError(
+                f"step {step}: the objective is {-loss.item():.4g} and the norm of its gradient {norm.item():.4g}. "
+                f"Story and guide hold the last good state{kept}. A smaller learning_rate or clip usually helps"
+            )
+        run.optimizer.step()
+        run.step = step + 1
+        if settings.averaging:
+            run.update_average(settings.averaging)
+
+        run.seconds = time.perf_counter() - started
+        history = run.history
+        history["step"].append(step)
+        history["elbo"].append(-loss.item())
+        history["kl"].append(run.elbo.last["kl"])
+        history["active_communities"].append(run.elbo.last.get("active", math.nan))
+        history["seconds"].append(run.seconds)
+        if validation is not None and (
+            run.step % settings.validate_every == 0 or run.step == settings.steps
+        ):
+            _validate(run, graph, validation, settings)
+        bar.update(history)
+        for callback in callbacks:
+            callback(step, history)
+        if run.step % settings.checkpoint_every == 0:
+            last_good = {k: v.clone() for k, v in run.weights().items()}
+            if file is not None:
+                checkpoint.save(file, run.state(), settings)
+        if settings.patience is not None and run.waited >= settings.patience:
+            break
+
+    if run.best:
+        run.put(run.best)
+    elif run.average:
+        run.put(run.average)
+
+
+def _learning_rate(step: int, settings: FitSettings) -> float:
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    fall = 0.5 * (1.0 + math.cos(math.pi * step / settings.steps))
+    return settings.learning_rate * (0.01 + 0.99 * fall)
+
+
+def _validate(run: _Run, graph: Graph, validation: Validation, settings: FitSettings) -> None:
+    """Score the current (averaged) weights with exact memberships; keep them if they are the best so far."""
+    pairs, truth = validation
+    raw = {k: v.clone() for k, v in run.weights().items()} if run.average else None
+    if raw is not None:
+        run.put(run.average)
+    with _exact(run.story, run.guide), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        p = link_probabilities(run.story, run.guide, graph, pairs, draws=settings.validation_draws)
+    auc, ap = ranking_scores(p, truth)
+    run.history["val_step"].append(run.step - 1)
+    run.history["val_auc"].append(auc)
+    run.history["val_ap"].append(ap)
+    run.waited += 1
+    if 0.5 * (auc + ap) > run.best_score:
+        run.best_score, run.best_step, run.waited = 0.5 * (auc + ap), run.step - 1, 0
+        run.best = {k: v.clone() for k, v in run.weights().items()}
+    if raw is not None:
+        run.put(raw)
+
+
+@contextmanager
+def _exact(story: Any, guide: Any) -> Iterator[None]:
+    with _set_relaxation(story, None), _set_relaxation(guide, None):
+        yield
+
+
+@contextmanager
+def _set_relaxation(module: Any, relaxation: Concrete | None) -> Iterator[None]:
+    if not hasattr(module, "relaxation"):
+        yield
+        return
+    before = module.relaxation
+    module.relaxation = relaxation
+    try:
+        yield
+    finally:
+        module.relaxation = before
+
+
+def _relaxed(story: Any, guide: Any, settings: FitSettings) -> AbstractContextManager[Any]:
+    """Story and guide with the memberships that the gradient estimator works on."""
+    relaxed = [m for m in (story, guide) if getattr(m, "relaxation", None) is not None]
+    if settings.gradient != "concrete":
+        if relaxed:
+            raise ValueError(
+                f"gradient={settings.gradient!r} is for exact memberships, but the story or the guide was made with "
+                "a relaxation: use gradient='concrete', or make them without one"
+            )
+        return nullcontext()
+    if not (hasattr(story, "relaxation") and hasattr(guide, "relaxation")):
+        raise ValueError("gradient='concrete' needs a story and a guide with memberships to relax")
+    return _both_relaxed(story, guide, *map(Concrete, settings.concrete_temperatures))
+
+
+@contextmanager
+def _both_relaxed(story: Any, guide: Any, prior: Concrete, posterior: Concrete) -> Iterator[None]:
+    with _set_relaxation(story, prior), _set_relaxation(guide, posterior):
+        yield
