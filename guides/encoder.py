@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch_geometric.nn import GCNConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
@@ -22,8 +26,8 @@ Inputs = Literal["auto", "features", "one-hot", "both"]
 class GCNEncoder(nn.Module):
     """Graph convolutions shared by all heads, then one more convolution a head.
 
-    Hidden layers are GCNConv, leaky ReLU (slope 0.2) and dropout, as in the paper; the last convolution is linear.
-    Only observed edges carry messages.
+    A hidden layer is GCNConv, activation and dropout; the last convolution is linear. Only observed edges carry
+    messages.
 
     Arguments:
         graph: what the encoder is built for: the length of its features, and N for one-hot inputs.
@@ -31,7 +35,13 @@ class GCNEncoder(nn.Module):
         hidden: widths of the shared layers, at least one.
         inputs: node inputs: "features", "one-hot" (an own embedding for each node, which ties the encoder to these
             nodes), "both", or "auto": features if there are any.
-        dropout: probability of zeroing an input or hidden value in training.
+        feature_scaling: "tf-idf" weighs binary or count features by inverse document frequency in ``graph`` and gives
+            every node unit length; None takes features as they are.
+        activation: "leaky_relu" (slope 0.2, the paper's) or "elu".
+        layer_norm: normalise the first hidden layer of every node.
+        dropout: probability of zeroing a hidden value in training.
+        input_dropout: the same for features.
+        edge_dropout: probability that an edge carries no message in a training step. The likelihood keeps all edges.
 
     Raises:
         ValueError: an unknown option; features asked for that the graph does not have.
@@ -44,7 +54,12 @@ class GCNEncoder(nn.Module):
         *,
         hidden: Sequence[int] = (64,),
         inputs: Inputs = "auto",
+        feature_scaling: Literal["tf-idf"] | None = None,
+        activation: Literal["leaky_relu", "elu"] = "leaky_relu",
+        layer_norm: bool = False,
         dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        edge_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if inputs == "auto":
@@ -57,32 +72,51 @@ class GCNEncoder(nn.Module):
             )
         if not hidden:
             raise ValueError("hidden needs the width of at least one layer")
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout is a probability below 1, not {dropout}")
-        self.inputs, self.dropout_rate = inputs, dropout
+        if feature_scaling not in (None, "tf-idf"):
+            raise ValueError(f"feature_scaling is None or 'tf-idf', not {feature_scaling!r}")
+        if activation not in _ACTIVATIONS:
+            raise ValueError(f"activation is one of {', '.join(_ACTIVATIONS)}, not {activation!r}")
+        rates = {"dropout": dropout, "input_dropout": input_dropout, "edge_dropout": edge_dropout}
+        for name, rate in rates.items():
+            if not 0.0 <= rate < 1.0:
+                raise ValueError(f"{name} is a probability below 1, not {rate}")
+        self.options = {
+            "hidden": tuple(hidden),
+            "inputs": inputs,
+            "feature_scaling": feature_scaling,
+            "activation": activation,
+            "layer_norm": layer_norm,
+            **rates,
+        }
+        self.inputs, self.input_dropout, self.edge_dropout = inputs, input_dropout, edge_dropout
+        self.activation = _ACTIVATIONS[activation]
         self.from_features = self.from_identity = None
         if inputs != "one-hot":
             assert graph.features is not None
             self.num_features = graph.features.shape[1]
             self.from_features = GCNConv(self.num_features, hidden[0], normalize=False)
+            scale = _inverse_document_frequency(graph.features) if feature_scaling else None
+            self.register_buffer("feature_scale", scale)
         if inputs != "features":
             # GCNConv of one-hot rows is the propagation of a table of embeddings
             self.from_identity = nn.Embedding(graph.num_nodes, hidden[0])
             nn.init.xavier_uniform_(self.from_identity.weight)
+        self.norm = nn.LayerNorm(hidden[0]) if layer_norm else nn.Identity()
         self.convolutions = nn.ModuleList(
-            GCNConv(a, b, normalize=False) for a, b in zip(hidden, hidden[1:], strict=False)
+            GCNConv(a, b, normalize=False) for a, b in pairwise(hidden)
         )
         self.heads = nn.ModuleDict(
             {name: GCNConv(hidden[-1], size, normalize=False) for name, size in heads.items()}
         )
         self.dropout = nn.Dropout(dropout)
+        self._rows: WeakKeyDictionary[Graph, Tensor] = WeakKeyDictionary()
 
     def forward(self, graph: Graph) -> tuple[dict[str, Tensor], Tensor]:
         """({head: (N, size)}, the last hidden layer (N, hidden))."""
-        adjacency = normalised_adjacency(graph)
+        adjacency = self._adjacency(graph)
         h: Tensor | float = 0.0
         if self.from_features is not None:
-            h = h + self.from_features(self._dropped_features(graph), adjacency)
+            h = h + self.from_features(self._features(graph), adjacency)
         if self.from_identity is not None:
             if graph.num_nodes != self.from_identity.num_embeddings:
                 raise ValueError(
@@ -90,57 +124,84 @@ class GCNEncoder(nn.Module):
                     f"{graph.num_nodes}: unseen nodes need an encoder with inputs='features'"
                 )
             h = h + adjacency @ self.from_identity.weight
-        h = nn.functional.leaky_relu(h, 0.2)
+        h = self.norm(self.activation(h))
         for convolution in self.convolutions:
-            h = nn.functional.leaky_relu(convolution(self.dropout(h), adjacency), 0.2)
+            h = self.activation(convolution(self.dropout(h), adjacency))
         dropped = self.dropout(h)
         return {name: head(dropped, adjacency) for name, head in self.heads.items()}, h
 
-    def _dropped_features(self, graph: Graph) -> Tensor:
+    def _adjacency(self, graph: Graph) -> Tensor:
+        if not (self.training and self.edge_dropout):
+            return normalised_adjacency(graph)
+        kept = torch.rand(graph.num_edges, device=graph.edge_index.device) >= self.edge_dropout
+        one_way = graph.edge_index[:, kept]
+        return _normalise(
+            one_way if graph.directed else torch.cat((one_way, one_way.flip(0)), 1), graph.num_nodes
+        )
+
+    def _features(self, graph: Graph) -> Tensor:
+        """What enters the first convolution, scaled and with dropout; sparse CSR if few values are not zero."""
         if graph.features is None or graph.features.shape[1] != self.num_features:
             have = "none" if graph.features is None else str(graph.features.shape[1])
             raise ValueError(
                 f"the encoder was built for {self.num_features} features, the graph has {have}"
             )
-        x = _feature_rows(graph)
-        if not (self.training and self.dropout_rate):
+        if graph not in self._rows:
+            self._rows[graph] = _feature_rows(graph.features, self.feature_scale)
+        x = self._rows[graph]
+        if not (self.training and self.input_dropout):
             return x
-        if x.layout == torch.sparse_csr:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)
-                return torch.sparse_csr_tensor(
-                    x.crow_indices(), x.col_indices(), self.dropout(x.values()), x.shape
-                )
-        return self.dropout(x)
+        if x.layout != torch.sparse_csr:
+            return F.dropout(x, self.input_dropout)
+        values = F.dropout(x.values(), self.input_dropout)
+        return _quietly(torch.sparse_csr_tensor, x.crow_indices(), x.col_indices(), values, x.shape)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GCNEncoder:
+        # the cache is by graph object: a copy starts with an empty one
+        new = self.__class__.__new__(self.__class__)
+        memo[id(self)] = new
+        state = {k: v for k, v in self.__dict__.items() if k != "_rows"}
+        new.__dict__.update(copy.deepcopy(state, memo))
+        new._rows = WeakKeyDictionary()
+        return new
 
 
-# Both are functions of the graph alone, needed in every step, and live as long as the graph does.
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "leaky_relu": partial(F.leaky_relu, negative_slope=0.2),
+    "elu": F.elu,
+}
+
+# A function of the graph alone, needed in every step; lives as long as the graph does.
 _adjacencies: WeakKeyDictionary[Graph, Tensor] = WeakKeyDictionary()
-_features: WeakKeyDictionary[Graph, Tensor] = WeakKeyDictionary()
 
 
 def normalised_adjacency(graph: Graph) -> Tensor:
     """D^-1/2 (A + I) D^-1/2 of the observed edges, (N, N) sparse CSR (Kipf and Welling 2017)."""
     if graph not in _adjacencies:
-        index, weight = gcn_norm(graph.both_directions(), num_nodes=graph.num_nodes)
-        size = (graph.num_nodes, graph.num_nodes)
-        with warnings.catch_warnings():  # torch calls its CSR support a beta at every use
-            warnings.simplefilter("ignore", UserWarning)
-            _adjacencies[graph] = (
-                torch.sparse_coo_tensor(index, weight, size).coalesce().to_sparse_csr()
-            )
+        _adjacencies[graph] = _normalise(graph.both_directions(), graph.num_nodes)
     return _adjacencies[graph]
 
 
-def _feature_rows(graph: Graph) -> Tensor:
-    """The features as the first convolution wants them: CSR where at most one value in ten is not zero."""
-    if graph not in _features:
-        x = graph.features
-        assert x is not None
-        filled = x._nnz() if x.layout == torch.sparse_coo else int(torch.count_nonzero(x))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            _features[graph] = (
-                x.to_dense().to_sparse_csr() if filled <= 0.1 * x.numel() else x.to_dense()
-            )
-    return _features[graph]
+def _normalise(both_directions: Tensor, num_nodes: int) -> Tensor:
+    index, weight = gcn_norm(both_directions, num_nodes=num_nodes)
+    coo = torch.sparse_coo_tensor(index, weight, (num_nodes, num_nodes))
+    return _quietly(coo.coalesce().to_sparse_csr)
+
+
+def _inverse_document_frequency(features: Tensor) -> Tensor:
+    present = (features.to_dense() != 0).sum(0).clamp(min=1)
+    return torch.log(features.shape[0] / present)
+
+
+def _feature_rows(features: Tensor, scale: Tensor | None) -> Tensor:
+    x = features.to_dense()
+    if scale is not None:
+        x = F.normalize(x * scale, dim=1)
+    sparse = torch.count_nonzero(x) <= 0.1 * x.numel()
+    return _quietly(x.to_sparse_csr) if sparse else x
+
+
+def _quietly(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    with warnings.catch_warnings():  # torch calls its CSR support a beta at every use
+        warnings.simplefilter("ignore", UserWarning)
+        return function(*arguments)

@@ -13,7 +13,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from typing import Any, Literal
 
 import pyro
@@ -27,7 +27,7 @@ from ..data import Graph
 from ..models.concrete import Concrete, LogitConcrete
 from ..models.dglfrm import DGLFRM
 from ..models.sticks import activation_logits
-from .encoder import GCNEncoder, Inputs
+from .encoder import GCNEncoder
 from .kumaraswamy import Kumaraswamy
 
 __all__ = ["MeanField", "StructuredMeanField"]
@@ -41,12 +41,10 @@ class MeanField(PyroModule):
     Arguments:
         story: whose latents are sampled.
         graph: what the encoder is built for.
-        hidden: widths of the shared graph convolutions.
-        inputs: node inputs of the encoder: "auto", "features", "one-hot" or "both".
-        dropout: of the encoder, in training.
         relaxation: sample memberships as binary Concrete at this temperature, as the story must then do too.
         baseline: of the learning signal of exact memberships: a decaying average, a neural network on the last
             hidden layer, or None.
+        encoder: options of :class:`~graphlore.guides.GCNEncoder`: hidden, inputs, dropout, layer_norm, ...
     """
 
     def __init__(
@@ -54,21 +52,13 @@ class MeanField(PyroModule):
         story: DGLFRM,
         graph: Graph,
         *,
-        hidden: Sequence[int] = (64,),
-        inputs: Inputs = "auto",
-        dropout: float = 0.0,
         relaxation: Concrete | None = None,
         baseline: Literal["decaying", "neural"] | None = "decaying",
+        **encoder: Any,
     ) -> None:
         super().__init__("guide")
         if baseline not in (None, "decaying", "neural"):
             raise ValueError(f"baseline is None, 'decaying' or 'neural', not {baseline!r}")
-        self.options = {
-            "hidden": tuple(hidden),
-            "inputs": inputs,
-            "dropout": dropout,
-            "baseline": baseline,
-        }
         K = story.truncation
         self.truncation, self.relaxation = K, relaxation
         self.sticks_placement, self.has_strengths = story.sticks_placement, story.has_strengths
@@ -78,16 +68,29 @@ class MeanField(PyroModule):
             heads |= {"strength_loc": K, "strength_log_scale": K}
         if story.bias == "node":
             heads |= {"node_bias_loc": 1, "node_bias_log_scale": 1}
-        self.encoder = GCNEncoder(graph, heads, hidden=hidden, inputs=inputs, dropout=dropout)
+        self.encoder = GCNEncoder(graph, heads, **encoder)
+        self.options = {**self.encoder.options, "baseline": baseline}
+        with (
+            torch.no_grad()
+        ):  # start with strengths and biases of which the likelihood can make out the mean
+            for name, head in self.encoder.heads.items():
+                if name.endswith("log_scale"):
+                    head.lin.weight.mul_(0.1)
+                    head.bias.fill_(-2.0)
         # softplus(_raw) is the concentration; q(v) starts at the prior
         self.stick_c_raw = nn.Parameter(_inverse_softplus(story.alpha.detach()).repeat(K))
         self.stick_d_raw = nn.Parameter(_inverse_softplus(torch.ones(K)))
         if story.bias != "none":
-            self.bias_loc = nn.Parameter(torch.zeros(()))
+            self.bias_loc = nn.Parameter(
+                torch.tensor(math.log(max(graph.num_edges, 1) / graph.num_dyads))
+            )
             self.bias_log_scale = nn.Parameter(torch.tensor(-2.0))
         if baseline == "neural":
             self.baseline_network = nn.Sequential(
-                nn.Linear(hidden[-1], 32), nn.LeakyReLU(0.2), nn.Linear(32, 1), nn.Flatten(-2)
+                nn.Linear(self.encoder.options["hidden"][-1], 32),
+                nn.LeakyReLU(0.2),
+                nn.Linear(32, 1),
+                nn.Flatten(-2),
             )
 
     def forward(self, graph: Graph) -> None:

@@ -6,6 +6,7 @@ from .evaluate import ActiveCommunities, Evaluation
 from .fitted import Fit, NodePosterior
 from .generate import generate_prior
 from .posterior import Check, posterior_predictive_check
+from .predict import probability_rows
 from .seeds import seeded
 from .settings import FitSettings
 from .training import fit
@@ -23,5 +24,6 @@ __all__ = [
     "from_netcdf",
     "generate_prior",
     "posterior_predictive_check",
+    "probability_rows",
     "seeded",
 ]

@@ -160,16 +160,22 @@ class DyadicELBO(TraceGraph_ELBO):
         for name, cost_by_frame in signals.items():
             site = guide_trace.nodes[name]
             signal = detach_provenance(cost_by_frame.sum_to(site["cond_indep_stack"])).detach()
-            baseline, baseline_loss = self._baseline(name, site, signal)
-            surrogate = surrogate + (_score_parts(site).score_function * (signal - baseline)).sum()
-            surrogate = surrogate - baseline_loss
+            surrogate = surrogate + self._credit(name, site, signal, model_trace, guide_trace)
 
-        assert isinstance(elbo, Tensor) and isinstance(surrogate, Tensor)
+        assert isinstance(elbo, Tensor)
+        assert isinstance(surrogate, Tensor)
         self.last = {"likelihood": float(likelihood), "kl": float(likelihood) - float(elbo)}
         if "memberships" in model_trace.nodes:
             memberships = detach_provenance(model_trace.nodes["memberships"]["value"])
             self.last["active"] = float((memberships > 0.5).sum(-1).float().mean())
         return detach_provenance(elbo), detach_provenance(-surrogate)
+
+    def _credit(
+        self, name: str, site: Site, signal: Tensor, model_trace: Trace, guide_trace: Trace
+    ) -> Tensor:
+        """What the surrogate holds for a discrete site: score function times (signal - baseline)."""
+        baseline, baseline_loss = self._baseline(name, site, signal)
+        return (_score_parts(site).score_function * (signal - baseline)).sum() - baseline_loss
 
     def _charge_observed(
         self,
@@ -265,9 +271,9 @@ def _trace_pair(model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, 
 def _samples(trace: Trace) -> Iterator[tuple[str, Site]]:
     """Sample sites, without the bookkeeping of plates and without deterministic sites."""
     for name, site in trace.nodes.items():
-        if site["type"] == "sample" and not isinstance(site["fn"], _Subsample):
-            if not site["infer"].get("_deterministic"):
-                yield name, site
+        drawn = site["type"] == "sample" and not isinstance(site["fn"], _Subsample)
+        if drawn and not site["infer"].get("_deterministic"):
+            yield name, site
 
 
 def _site_names(model_trace: Trace, guide_trace: Trace) -> tuple[frozenset[str], frozenset[str]]:

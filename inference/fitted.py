@@ -183,7 +183,7 @@ class Fit:
         return {k: as_attribute(v) for k, v in found.items()}
 
     def save(self, folder: str | Path) -> Path:
-        """Write settings.json, weights.safetensors, history.json and graph.npz; each file replaces its forerunner whole.
+        """Write settings.json, weights.safetensors, history.json, graph.npz; each replaces its forerunner whole.
 
         Raises:
             InferenceError: the folder cannot be written to.

@@ -1,4 +1,4 @@
-"""How good predicted link probabilities are: ranking (scikit-learn) and calibration, weighted where dyads are sampled."""
+"""How good predicted link probabilities are: ranking (scikit-learn) and calibration, weighted if need be."""
 
 from __future__ import annotations
 

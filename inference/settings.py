@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 __all__ = ["FitSettings", "Gradient"]
 
-Gradient = Literal["dyadic", "reinforce", "concrete"]
+Gradient = Literal["dyadic", "local_expectation", "reinforce", "concrete"]
 Schedule = Literal["constant", "cosine"]
 
 
@@ -23,12 +23,16 @@ class FitSettings:
         weight_decay: decoupled weight decay (AdamW) of the weights, 0 for Adam.
         clip: largest norm of the gradient, in nats per unit; None does not clip.
         gradient: estimator for the memberships. "dyadic": exact Bernoulli, every node rewarded by its own dyads;
+            "local_expectation": exact Bernoulli, both values of every membership priced, no score function;
             "reinforce": exact Bernoulli, every node rewarded by the whole graph (Pyro's); "concrete": the relaxation
             (temperatures below), biased for the exact story.
         concrete_temperatures: (story, guide), for gradient="concrete" alone.
+        expectation_columns: other nodes (and feature columns) that a flipped membership is priced on in a step, drawn
+            anew with exact weights; all of them if there are no more. For gradient="local_expectation" alone.
         num_particles: draws a gradient is averaged over.
         kl_weight: weight of the divergence from the prior; 1 is the ELBO, anything else tempers and is recorded.
-        kl_warmup: steps over which that weight rises from zero; 0 is off.
+        kl_warmup: steps over which that weight rises from a hundredth; 0 is off.
+        kl_hold: steps at a hundredth of that weight before it rises, with kl_warmup.
         averaging: decay of an exponential moving average of the weights, which then is the result; 0 is off.
         validate_every: steps between validations, when there is something to validate on.
         validation_draws: posterior draws a validation averages over.
@@ -48,9 +52,11 @@ class FitSettings:
     clip: float | None = 100.0
     gradient: Gradient = "dyadic"
     concrete_temperatures: tuple[float, float] = (0.5, 1.0)
+    expectation_columns: int = 128
     num_particles: int = 1
     kl_weight: float = 1.0
     kl_warmup: int = 0
+    kl_hold: int = 0
     averaging: float = 0.0
     validate_every: int = 25
     validation_draws: int = 20
@@ -70,7 +76,7 @@ class FitSettings:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("learning_rate", "kl_weight"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "positive")
-        for name in ("weight_decay", "kl_warmup", "seed"):
+        for name in ("weight_decay", "kl_warmup", "kl_hold", "seed"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "not negative")
         _require(self.clip is None or self.clip > 0, "clip", self.clip, "positive or None")
         _require(0 <= self.averaging < 1, "averaging", self.averaging, "in [0, 1)")
@@ -103,7 +109,7 @@ class FitSettings:
         """Weight of the divergence in step 0, 1, ..."""
         if not self.kl_warmup:
             return self.kl_weight
-        return self.kl_weight * min(1.0, (step + 1) / self.kl_warmup)
+        return self.kl_weight * min(1.0, max(0.01, (step + 1 - self.kl_hold) / self.kl_warmup))
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

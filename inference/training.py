@@ -19,6 +19,7 @@ from ..models.concrete import Concrete
 from . import checkpoint
 from .elbo import DyadicELBO, InferenceError
 from .fitted import Fit
+from .local_expectation import LocalExpectationELBO
 from .metrics import ranking_scores
 from .predict import link_probabilities
 from .progress import ProgressBar
@@ -108,6 +109,14 @@ def fit(
         history=run.history,
         best_step=run.best_step,
     )
+
+
+def _estimator(settings: FitSettings) -> DyadicELBO:
+    if settings.gradient == "local_expectation":
+        return LocalExpectationELBO(
+            columns=settings.expectation_columns, num_particles=settings.num_particles
+        )
+    return DyadicELBO(local=settings.gradient != "reinforce", num_particles=settings.num_particles)
 
 
 @dataclass

@@ -3,10 +3,12 @@
 from .concrete import Concrete, LogitConcrete
 from .dglfrm import DGLFRM
 from .dyadic import DyadicBernoulli, balanced_weights
+from .features import BernoulliFeatures
 from .sticks import activation_logits, activation_probabilities, expected_active
 
 __all__ = [
     "DGLFRM",
+    "BernoulliFeatures",
     "Concrete",
     "DyadicBernoulli",
     "LogitConcrete",

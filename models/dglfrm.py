@@ -18,7 +18,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import pyro
 import pyro.distributions as dist
@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from ..data import Graph
 from .concrete import Concrete, LogitConcrete
 from .dyadic import DyadicBernoulli, balanced_weights
+from .features import BernoulliFeatures
 from .sticks import activation_logits
 
 __all__ = ["DGLFRM"]
@@ -181,12 +182,25 @@ class DGLFRM(PyroModule):
             obs=None if graph is None else graph.adjacency,
         )
 
+    def start_at(self, graph: Graph) -> Self:
+        """Set where the fit starts from the graph: the features' intercepts to the columns' means (log odds)."""
+        if self.features is not None and graph.features is not None:
+            mean = torch.as_tensor(graph.features.to_dense().mean(0), device=self.alpha.device)
+            with torch.no_grad():
+                odds = (
+                    torch.logit(mean.clamp(1e-4, 1 - 1e-4))
+                    if self.features == "bernoulli"
+                    else mean
+                )
+                self.feature_decoder.bias.copy_(odds)
+        return self
+
     def feature_distribution(self, z: Tensor) -> dist.TorchDistribution:
         """p(X | z): (..., N, K) -> a distribution of batch shape (..., N) and event shape (D,)."""
-        location = self.feature_decoder(z)
+        decoder = self.feature_decoder
         if self.features == "bernoulli":
-            return dist.Bernoulli(logits=location).to_event(1)
-        return dist.Normal(location, self.feature_log_scale.exp()).to_event(1)
+            return BernoulliFeatures(z, decoder.weight, decoder.bias)
+        return dist.Normal(decoder(z), self.feature_log_scale.exp()).to_event(1)
 
     def edge_weights(self, graph: Graph | None) -> tuple[float, float]:
         """(w_0, w_1), the weights of absent and present dyads; (1, 1) unless the likelihood is tempered."""
@@ -204,7 +218,7 @@ class DGLFRM(PyroModule):
                 f"the story generates features, but graph {graph.title!r} has none: "
                 "add them with graph.with_features(X) or tell the story with features=None"
             )
-        return graph.features.to_dense()
+        return graph.features if self.features == "bernoulli" else graph.features.to_dense()
 
 
 def _multi_layer_perceptron(inputs: int, widths: Sequence[int]) -> nn.Module:

@@ -2,7 +2,8 @@
 
 For a simple graph A with observed dyads M and logits ``s_ij``,
 
-.. math:: \\log p(A) = \\sum_{i<j,\\,ij \\in M} w_1 A_{ij} \\log\\sigma(s_{ij}) + w_0 (1 - A_{ij}) \\log\\sigma(-s_{ij}),
+.. math::
+    \\log p(A) = \\sum_{i<j,\\,ij \\in M} w_1 A_{ij} \\log\\sigma(s_{ij}) + w_0 (1 - A_{ij}) \\log\\sigma(-s_{ij}),
 
 (over ordered pairs when directed). Nothing of size N x N is kept: the softplus sum over all dyads runs in tiles,
 present and missing dyads are corrections gathered along their lists, and the gradient with respect to the factors
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -51,7 +52,7 @@ class DyadicBernoulli(TorchDistribution):
         ValueError: an undirected graph with two sides of bias, or factors of different shapes.
     """
 
-    arg_constraints: dict[str, constraints.Constraint] = {}
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
     has_rsample = False
     has_enumerate_support = False
 
@@ -165,7 +166,7 @@ class DyadicBernoulli(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of an adjacency matrix: (..., ) from (N, N)."""
-        present = self._present(value)
+        present = self.present(value)
         absent_total, absent_nodes = self._softplus_all(differentiate_nodes=False)
         corrections = self._corrections(present)
         total = sum((c.sum(-1) for _, c in corrections), start=-self.weights[0] * absent_total)
@@ -178,7 +179,7 @@ class DyadicBernoulli(TorchDistribution):
         """The log density split over nodes, half of a dyad to each end: (..., N); sums to :meth:`log_prob`."""
         _, absent_nodes = self._softplus_all(differentiate_nodes=True)
         return self._to_nodes(
-            -self.weights[0] * absent_nodes, self._corrections(self._present(value))
+            -self.weights[0] * absent_nodes, self._corrections(self.present(value))
         )
 
     def incident_log_prob(self, value: Tensor) -> Tensor:
@@ -191,6 +192,11 @@ class DyadicBernoulli(TorchDistribution):
                 self.log_prob(value)
         assert self._cached is not None
         return 2.0 * self._cached[1]
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """(l, r) with the biases as two more columns, so that s_ij = l_i'r_j alone: (..., N, K or K + 2) each."""
+        left, right = _append_bias(self.left, self.right, *self._biases())
+        return left, left if right is None else right
 
     def _biases(self) -> tuple[Tensor | None, Tensor | None]:
         return self.left_bias, self.right_bias if self.directed else self.left_bias
@@ -217,7 +223,7 @@ class DyadicBernoulli(TorchDistribution):
             )
         return total, nodes
 
-    def _present(self, value: Tensor) -> Tensor:
+    def present(self, value: Tensor) -> Tensor:
         """Present, observed dyads of an adjacency value, (2, E), each once."""
         n = self.num_nodes
         if value.shape[-2:] != (n, n) or value.dim() != 2:
@@ -272,14 +278,13 @@ class DyadicBernoulli(TorchDistribution):
 
     def dense_logits(self) -> Tensor:
         """All logits, (..., N, N); the diagonal has no meaning. For small graphs and tests."""
-        left, right = _append_bias(self.left, self.right, *self._biases())
-        return left @ (left if right is None else right).transpose(-1, -2)
+        left, right = self.factors()
+        return left @ right.transpose(-1, -2)
 
     def row_probabilities(self, rows: slice) -> Tensor:
         """Link probabilities of a block of rows, (..., rows, N); those on the diagonal have no meaning."""
-        left, right = _append_bias(self.left, self.right, *self._biases())
-        columns = (left if right is None else right).transpose(-1, -2)
-        return torch.sigmoid(left[..., rows, :] @ columns)
+        left, right = self.factors()
+        return torch.sigmoid(left[..., rows, :] @ right.transpose(-1, -2))
 
     def sample_edges(self) -> Tensor:
         """One graph as an edge list, (2, E) int64 sorted by row, in tiles: never N x N at once."""

@@ -1,6 +1,8 @@
 """The stick-breaking construction of the Indian buffet process, shared by LFRM and DGLFRM.
 
-.. math:: v_k \\sim \\mathrm{Beta}(\\alpha, 1), \\qquad \\pi_k = \\prod_{j \\le k} v_j, \\qquad b_{nk} \\sim \\mathrm{Bernoulli}(\\pi_k)
+.. math::
+    v_k \\sim \\mathrm{Beta}(\\alpha, 1), \\qquad
+    \\pi_k = \\prod_{j \\le k} v_j, \\qquad b_{nk} \\sim \\mathrm{Bernoulli}(\\pi_k)
 
 References:
     | Stick-breaking Construction for the Indian Buffet Process (Teh, Gorur and Ghahramani, 2007)
