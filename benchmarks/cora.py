@@ -74,6 +74,7 @@ def exact(split: gl.data.Split) -> tuple[Any, Any, dict[str, Any]]:
         "kl_hold": 150,
         "kl_warmup": 350,
         "steps": 600,
+        "settle": 60,
         "averaging": 0.97,
         "clip": None,
     }

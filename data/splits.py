@@ -45,6 +45,21 @@ class Split:
             f"{self.test_edges.shape[1]} + {self.test_non_edges.shape[1]} test dyads)"
         )
 
+    def save(self, path: str | Path) -> Path:
+        """Write the pairs as an npz file that :func:`given_split` reads back with the full graph."""
+        arrays = {
+            "train_edges": _without(self.full.edge_index, self.train.missing, self.full.num_nodes),
+            "val_edges": self.val_edges,
+            "test_edges": self.test_edges,
+            "val_edges_false": self.val_non_edges,
+            "test_edges_false": self.test_non_edges,
+        }
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        columns = {name: pairs.cpu().numpy().T for name, pairs in arrays.items()}
+        np.savez_compressed(path, allow_pickle=False, num_nodes=self.full.num_nodes, **columns)
+        return path
+
     def pairs(self, part: Literal["val", "test"]) -> tuple[Tensor, Tensor]:
         """The held-out dyads of one part and their truth.
 
@@ -63,6 +78,10 @@ class Split:
         targets = torch.zeros(present.shape[1] + absent.shape[1], device=present.device)
         targets[: present.shape[1]] = 1.0
         return torch.cat([present, absent], dim=1), targets
+
+
+def _without(pairs: Tensor, hidden: Tensor, num_nodes: int) -> Tensor:
+    return pairs[:, ~torch.isin(pairs[0] * num_nodes + pairs[1], hidden[0] * num_nodes + hidden[1])]
 
 
 def _np_keys(pairs: Tensor, num_nodes: int) -> np.ndarray:

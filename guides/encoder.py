@@ -184,7 +184,7 @@ def normalised_adjacency(graph: Graph) -> Tensor:
 
 def _normalise(both_directions: Tensor, num_nodes: int) -> Tensor:
     index, weight = gcn_norm(both_directions, num_nodes=num_nodes)
-    coo = torch.sparse_coo_tensor(index, weight, (num_nodes, num_nodes))
+    coo = _quietly(torch.sparse_coo_tensor, index, weight, (num_nodes, num_nodes))
     return _quietly(coo.coalesce().to_sparse_csr)
 
 

@@ -7,6 +7,7 @@ from .fitted import Fit, NodePosterior
 from .generate import generate_prior
 from .posterior import Check, posterior_predictive_check
 from .predict import probability_rows
+from .recipe import Recipe
 from .seeds import seeded
 from .settings import FitSettings
 from .training import fit
@@ -20,6 +21,7 @@ __all__ = [
     "FitSettings",
     "InferenceError",
     "NodePosterior",
+    "Recipe",
     "fit",
     "from_netcdf",
     "generate_prior",

@@ -24,7 +24,7 @@ __all__ = ["State", "load", "load_random_state", "read_tensors", "save", "write_
 class State:
     """A run as named tensors and plain values, there and back."""
 
-    _PLAIN = ("step", "best_step", "best_score", "waited", "seconds", "history")
+    _PLAIN = ("step", "settled", "best_step", "best_score", "waited", "seconds", "history")
 
     def __init__(self, run: _Run) -> None:
         self.run = run

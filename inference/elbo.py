@@ -164,11 +164,13 @@ class DyadicELBO(TraceGraph_ELBO):
 
         assert isinstance(elbo, Tensor)
         assert isinstance(surrogate, Tensor)
-        self.last = {"likelihood": float(likelihood), "kl": float(likelihood) - float(elbo)}
+        likelihood = detach_provenance(likelihood)
+        elbo = detach_provenance(elbo)
+        self.last = {"likelihood": float(likelihood), "kl": float(likelihood - elbo.detach())}
         if "memberships" in model_trace.nodes:
             memberships = detach_provenance(model_trace.nodes["memberships"]["value"])
             self.last["active"] = float((memberships > 0.5).sum(-1).float().mean())
-        return detach_provenance(elbo), detach_provenance(-surrogate)
+        return elbo, detach_provenance(-surrogate)
 
     def _credit(
         self, name: str, site: Site, signal: Tensor, model_trace: Trace, guide_trace: Trace

@@ -11,7 +11,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from .. import guides, models
 from ..data import Graph, Split, read_graph, write_npz
 from . import evaluate as evaluation
 from . import generate, predict
@@ -19,6 +18,7 @@ from .checkpoint import read_tensors, write_tensors
 from .draws import chunk_size, evaluation_mode, posterior_traces
 from .elbo import InferenceError
 from .posterior import as_attribute, environment, posterior_data
+from .recipe import Recipe
 from .seeds import seeded
 from .settings import FitSettings
 
@@ -221,9 +221,8 @@ class Fit:
         )
         graph = read_graph(folder / "graph.npz")
         try:
-            story = _build(models, settings["story"])
-            guide = _build(guides, settings["guide"], story, graph)
-            fit_settings = FitSettings.from_dict(settings["fit"])
+            recipe = Recipe(**{name: settings[name] for name in ("story", "guide", "fit")})
+            story, guide = recipe.restore(graph)
             best_step, used = settings["best_step"], settings["environment"]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InferenceError(
@@ -240,7 +239,7 @@ class Fit:
             raise InferenceError(
                 f"{folder / 'weights.safetensors'} does not fit settings.json: {error}"
             ) from None
-        return cls(story, guide, graph, fit_settings, history, best_step, used)
+        return cls(story, guide, graph, recipe.settings, history, best_step, used)
 
     def _seeded(self, seed: int | None) -> Any:
         return seeded(self.settings.seed if seed is None else seed, self.settings.device)
@@ -249,15 +248,6 @@ class Fit:
 def _weights(story: nn.Module, guide: nn.Module) -> dict[str, Tensor]:
     parts = (("story", story), ("guide", guide))
     return {f"{part}.{k}": v for part, module in parts for k, v in module.state_dict().items()}
-
-
-def _build(room: Any, described: dict[str, Any], *arguments: Any) -> Any:
-    options = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in described.items() if k != "name"
-    }
-    if described["name"] not in room.__all__:
-        raise ValueError(f"unknown name {described['name']!r}")
-    return getattr(room, described["name"])(*arguments, **options)
 
 
 def _write_text(path: Path, text: str) -> None:

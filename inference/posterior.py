@@ -17,7 +17,7 @@ from torch import Tensor
 from ..data import Graph
 from ._arviz import to_arviz
 from .draws import chunk_size, edge_distribution, evaluation_mode, posterior_traces
-from .statistics import STATISTICS, graph_statistics
+from .statistics import STATISTICS, graph_statistics, p_value
 
 __all__ = ["Check", "environment", "posterior_data", "posterior_predictive_check"]
 
@@ -109,11 +109,16 @@ def posterior_predictive_check(posterior: Any) -> list[Check]:
     for name, meaning in STATISTICS.items():
         drawn = np.asarray(posterior.posterior_predictive[name]).ravel()
         observed = np.asarray(posterior.observed_data[name]).item()
-        above = (drawn > observed + 1e-9).mean() + 0.5 * (np.abs(drawn - observed) <= 1e-9).mean()
         low, high = np.quantile(drawn, (0.05, 0.95))
         checks.append(
             Check(
-                name, meaning, observed, float(drawn.mean()), float(low), float(high), float(above)
+                name,
+                meaning,
+                observed,
+                float(drawn.mean()),
+                float(low),
+                float(high),
+                p_value(drawn, observed),
             )
         )
     return checks

@@ -33,6 +33,8 @@ class FitSettings:
         kl_weight: weight of the divergence from the prior; 1 is the ELBO, anything else tempers and is recorded.
         kl_warmup: steps over which that weight rises from a hundredth; 0 is off.
         kl_hold: steps at a hundredth of that weight before it rises, with kl_warmup.
+        settle: steps after the others, from the chosen state, with dropout off and the encoder at rest: what dropout
+            moved in the story's weights and biases settles on the posterior that is used. 0 is off.
         averaging: decay of an exponential moving average of the weights, which then is the result; 0 is off.
         validate_every: steps between validations, when there is something to validate on.
         validation_draws: posterior draws a validation averages over.
@@ -57,6 +59,7 @@ class FitSettings:
     kl_weight: float = 1.0
     kl_warmup: int = 0
     kl_hold: int = 0
+    settle: int = 0
     averaging: float = 0.0
     validate_every: int = 25
     validation_draws: int = 20
@@ -76,7 +79,7 @@ class FitSettings:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("learning_rate", "kl_weight"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "positive")
-        for name in ("weight_decay", "kl_warmup", "kl_hold", "seed"):
+        for name in ("weight_decay", "kl_warmup", "kl_hold", "settle", "seed"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "not negative")
         _require(self.clip is None or self.clip > 0, "clip", self.clip, "positive or None")
         _require(0 <= self.averaging < 1, "averaging", self.averaging, "in [0, 1)")
@@ -110,6 +113,11 @@ class FitSettings:
         if not self.kl_warmup:
             return self.kl_weight
         return self.kl_weight * min(1.0, max(0.01, (step + 1 - self.kl_hold) / self.kl_warmup))
+
+    @property
+    def warm_after(self) -> int:
+        """Steps until the divergence has its full weight; only later states are candidates for the best one."""
+        return self.kl_hold + self.kl_warmup if self.kl_warmup else 0
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["STATISTICS", "graph_statistics"]
+__all__ = ["STATISTICS", "graph_statistics", "p_value"]
 
 STATISTICS = {
     "density": "edges per dyad",
@@ -46,3 +49,26 @@ def graph_statistics(adjacency: sp.csr_matrix, num_dyads: int | None = None) -> 
         "components": float(connected_components(adjacency, directed=False)[0]),
         "isolated": float((degrees == 0).sum()),
     }
+
+
+def p_value(replicated: Any, observed: float) -> float:
+    """Compute a posterior predictive p-value, ties counted half.
+
+    p = P(T_rep > T_obs) + P(T_rep = T_obs) / 2, so that a statistic that is the same in every
+    replicate and in the data (one component, no isolated node) has p = 0.5 and not 1. Near 0 the
+    model understates the statistic, near 1 it overstates it.
+
+    Arguments:
+        replicated: The statistic in graphs drawn from the posterior predictive, any shape; NaN
+            (statistic not defined) is left out.
+        observed: The statistic in the data.
+
+    Returns:
+        The p-value, NaN where it is not defined.
+    """
+    values = np.asarray(replicated, dtype=float).ravel()
+    values = values[np.isfinite(values)]
+    if values.size == 0 or not math.isfinite(float(observed)):
+        return math.nan
+    same = np.isclose(values, observed, rtol=1e-9, atol=1e-12)
+    return float(np.mean((values > observed) & ~same) + 0.5 * np.mean(same))

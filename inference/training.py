@@ -91,7 +91,7 @@ def fit(
         assert file is not None
         checkpoint.load(file, run.state(), settings)
 
-    bar = ProgressBar.choose(settings.steps, progress)
+    bar = ProgressBar.choose(settings.steps + settings.settle, progress)
     with (
         seeded(settings.seed, device),
         _relaxed(story, guide, settings),
@@ -100,7 +100,12 @@ def fit(
     ):
         if resume:
             checkpoint.load_random_state(run.random_state)
-        _loop(run, graph, validation, settings, file, bar, callbacks)
+        try:
+            _loop(run, graph, validation, settings, file, bar, callbacks)
+        finally:
+            guide.requires_grad_(True)
+            story.eval()
+            guide.eval()
     return Fit(
         story=story,
         guide=guide,
@@ -131,6 +136,7 @@ class _Run:
     average: dict[str, Tensor] = field(default_factory=dict)
     best: dict[str, Tensor] = field(default_factory=dict)
     step: int = 0
+    settled: int = 0
     best_step: int | None = None
     best_score: float = -math.inf
     waited: int = 0
@@ -178,6 +184,29 @@ class _Run:
         for k, v in self.weights().items():
             self.average[k].lerp_(v.detach().to(self.average[k].dtype), 1.0 - decay)
 
+    def choose(self) -> None:
+        """Take the state that validation chose, or else the average, as the result."""
+        if self.best:
+            self.put(self.best)
+        elif self.average:
+            self.put(self.average)
+
+    def rest_encoder(self) -> None:
+        """No dropout, and no change of the encoder: what is left to train meets the posterior that is used."""
+        self.guide.eval()
+        for name, module in self.guide.named_children():
+            if name == "encoder":
+                module.requires_grad_(False)
+
+    def forget_momentum(self) -> None:
+        for state in self.optimizer.state.values():
+            for key, value in state.items():
+                if key != "step":
+                    value.zero_()
+
+    def is_patience_over(self, settings: FitSettings) -> bool:
+        return settings.patience is not None and self.waited >= settings.patience
+
     def state(self) -> checkpoint.State:
         return checkpoint.State(self)
 
@@ -191,62 +220,95 @@ def _loop(
     bar: ProgressBar,
     callbacks: Sequence[Callback],
 ) -> None:
-    parameters = [p for group in run.optimizer.param_groups for p in group["params"]]
     started = time.perf_counter() - run.seconds
-    run.story.train()
-    run.guide.train()
-    last_good = {k: v.clone() for k, v in run.weights().items()}
-    first = run.step
+    good = _LastGood(run)
 
-    for step in range(run.step, settings.steps):
-        for group in run.optimizer.param_groups:
-            group["lr"] = _learning_rate(step, settings)
-        run.elbo.kl_weight = settings.kl_weight_at(step)
-        run.optimizer.zero_grad(set_to_none=True)
-        # Pyro's checks speak on the first step; after that they only cost time
-        with nullcontext() if step == first else pyro.validation_enabled(False):
-            loss = run.elbo.differentiable_loss(run.story, run.guide, graph)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(
-            parameters, math.inf if settings.clip is None else settings.clip * graph.num_nodes
-        )
-        if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
-            run.put(last_good)
-            kept = "" if file is None or not file.exists() else f", which {file} keeps"
-            raise InferenceError(
-                f"step {step}: the objective is {-loss.item():.4g} and the norm of its gradient {norm.item():.4g}. "
-                f"Story and guide hold the last good state{kept}. A smaller learning_rate or clip usually helps"
-            )
-        run.optimizer.step()
-        run.step = step + 1
-        if settings.averaging:
-            run.update_average(settings.averaging)
-
+    def advance(first: bool) -> None:
+        _step(run, graph, settings, good, file, first)
         run.seconds = time.perf_counter() - started
-        history = run.history
-        history["step"].append(step)
-        history["elbo"].append(-loss.item())
-        history["kl"].append(run.elbo.last["kl"])
-        history["active_communities"].append(run.elbo.last.get("active", math.nan))
-        history["seconds"].append(run.seconds)
-        if validation is not None and (
-            run.step % settings.validate_every == 0 or run.step == settings.steps
-        ):
+        run.history["seconds"].append(run.seconds)
+        if validation is not None and not run.settled and _is_due(run.step, settings):
             _validate(run, graph, validation, settings)
-        bar.update(history)
+        bar.update(run.history)
         for callback in callbacks:
-            callback(step, history)
+            callback(run.step - 1, run.history)
         if run.step % settings.checkpoint_every == 0:
-            last_good = {k: v.clone() for k, v in run.weights().items()}
+            good.keep()
             if file is not None:
                 checkpoint.save(file, run.state(), settings)
-        if settings.patience is not None and run.waited >= settings.patience:
-            break
 
-    if run.best:
-        run.put(run.best)
-    elif run.average:
-        run.put(run.average)
+    run.story.train()
+    run.guide.train()
+    first = True
+    while run.step < settings.steps and not run.settled and not run.is_patience_over(settings):
+        advance(first)
+        first = False
+    if not run.settled:
+        run.choose()
+        run.forget_momentum()
+        good.keep()
+    run.rest_encoder()
+    while run.settled < settings.settle:
+        run.settled += 1
+        advance(first)
+        first = False
+
+
+def _step(
+    run: _Run, graph: Graph, settings: FitSettings, good: _LastGood, file: Path | None, first: bool
+) -> None:
+    step = run.step
+    for group in run.optimizer.param_groups:
+        group["lr"] = (
+            0.2 * settings.learning_rate if run.settled else _learning_rate(step, settings)
+        )
+    run.elbo.kl_weight = settings.kl_weight if run.settled else settings.kl_weight_at(step)
+    run.optimizer.zero_grad(set_to_none=True)
+    # Pyro's checks speak on the first step; after that they only cost time
+    with nullcontext() if first else pyro.validation_enabled(False):
+        loss = run.elbo.differentiable_loss(run.story, run.guide, graph)
+    loss.backward()
+    value, norm = loss.item(), _clip(run.optimizer, settings.clip, graph)
+    if not (math.isfinite(value) and math.isfinite(norm)):
+        good.put_back()
+        kept = "" if file is None or not file.exists() else f", which {file} keeps"
+        raise InferenceError(
+            f"step {step}: the objective is {-value:.4g} and the norm of its gradient {norm:.4g}. Story and guide "
+            f"hold the last good state{kept}. A smaller learning_rate or clip usually helps"
+        )
+    run.optimizer.step()
+    run.step += 1
+    if settings.averaging and not run.settled:
+        run.update_average(settings.averaging)
+    run.history["step"].append(step)
+    run.history["elbo"].append(-value)
+    run.history["kl"].append(run.elbo.last["kl"])
+    run.history["active_communities"].append(run.elbo.last.get("active", math.nan))
+
+
+class _LastGood:
+    """The weights to go back to when a step breaks down."""
+
+    def __init__(self, run: _Run) -> None:
+        self.run = run
+        self.keep()
+
+    def keep(self) -> None:
+        self.weights = {k: v.clone() for k, v in self.run.weights().items()}
+
+    def put_back(self) -> None:
+        self.run.put(self.weights)
+
+
+def _is_due(done: int, settings: FitSettings) -> bool:
+    return done % settings.validate_every == 0 or done == settings.steps
+
+
+def _clip(optimizer: torch.optim.Optimizer, clip: float | None, graph: Graph) -> float:
+    """Clip the gradient to ``clip`` nats a node and unit of weight; its norm before that."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    limit = math.inf if clip is None else clip * graph.num_nodes
+    return nn.utils.clip_grad_norm_(parameters, limit).item()
 
 
 def _learning_rate(step: int, settings: FitSettings) -> float:
@@ -259,22 +321,21 @@ def _learning_rate(step: int, settings: FitSettings) -> float:
 def _validate(run: _Run, graph: Graph, validation: Validation, settings: FitSettings) -> None:
     """Score the current (averaged) weights with exact memberships; keep them if they are the best so far."""
     pairs, truth = validation
-    raw = {k: v.clone() for k, v in run.weights().items()} if run.average else None
-    if raw is not None:
+    raw = {k: v.clone() for k, v in run.weights().items()}
+    if run.average:
         run.put(run.average)
-    with _exact(run.story, run.guide), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with _exact(run.story, run.guide), seeded(settings.seed, settings.device):
         p = link_probabilities(run.story, run.guide, graph, pairs, draws=settings.validation_draws)
     auc, ap = ranking_scores(p, truth)
     run.history["val_step"].append(run.step - 1)
     run.history["val_auc"].append(auc)
     run.history["val_ap"].append(ap)
-    run.waited += 1
-    if 0.5 * (auc + ap) > run.best_score:
-        run.best_score, run.best_step, run.waited = 0.5 * (auc + ap), run.step - 1, 0
-        run.best = {k: v.clone() for k, v in run.weights().items()}
-    if raw is not None:
-        run.put(raw)
+    if run.step >= settings.warm_after:  # before that the objective is not yet the one asked for
+        run.waited += 1
+        if 0.5 * (auc + ap) > run.best_score:
+            run.best_score, run.best_step, run.waited = 0.5 * (auc + ap), run.step - 1, 0
+            run.best = {k: v.clone() for k, v in run.weights().items()}
+    run.put(raw)
 
 
 @contextmanager

@@ -182,6 +182,34 @@ class DGLFRM(PyroModule):
             obs=None if graph is None else graph.adjacency,
         )
 
+    def equations(self) -> str:
+        """The story as told with these options, a formula a line, site names in backquotes."""
+        node = "n" if self.sticks_placement == "local" else ""
+        k = f"_{node}k" if not node else "_{nk}"
+        lines = [
+            f"v{k} ~ Beta({self.alpha.item():g}, 1)   `sticks`, k = 1..{self.truncation}",
+            f"pi{k} = prod_{{j <= k}} v_{node or ''}j"
+            if not node
+            else "pi_{nk} = prod_{j <= k} v_{nj}",
+            f"b_{{nk}} ~ Bernoulli(pi{k})   `memberships`",
+        ]
+        lines += ["r_{nk} ~ Normal(0, 1)   `strengths`"] if self.has_strengths else []
+        lines += [f"z_{{nk}} = b_{{nk}}{' r_{nk}' if self.has_strengths else ''}   `embedding`"]
+        logit = "f(z_n)^T f(z_m)"
+        if self.bias != "none":
+            s, s_e = (f"{x:g}" for x in self.bias_scale.tolist())
+            lines += [f"c ~ Normal(0, {s}^2)   `bias`"]
+            lines += [f"e_n ~ Normal(0, {s_e}^2)   `node_bias`"] if self.bias == "node" else []
+            logit += " + c" + (" + e_n + e_m" if self.bias == "node" else "")
+        lines += [f"A_{{nm}} ~ Bernoulli(sigma({logit})), n < m   `edges`"]
+        if self.features is not None:
+            family = "Bernoulli(sigma(w_d^T z_n + w_{d0}))"
+            family = family if self.features == "bernoulli" else "Normal(w_d^T z_n + w_{d0}, s_d^2)"
+            lines += [f"X_{{nd}} ~ {family}   `features`"]
+        widths = " -> ".join(str(w) for w in (self.truncation, *self.options["decoder"]))
+        lines += [f"f: a network {widths}" if self.options["decoder"] else "f: the identity"]
+        return "\n".join(lines)
+
     def start_at(self, graph: Graph) -> Self:
         """Set where the fit starts from the graph: the features' intercepts to the columns' means (log odds)."""
         if self.features is not None and graph.features is not None:

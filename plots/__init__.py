@@ -24,6 +24,7 @@ from .latents import memberships, sticks, strengths
 from .maths import formula_html
 from .ordering import Order, drawing_order, node_order, spectral_order
 from .report import write_report
+from .results import write_results
 from .training import active_communities, elbo, running_median
 
 __all__ = [
@@ -52,4 +53,5 @@ __all__ = [
     "strengths",
     "verdict",
     "write_report",
+    "write_results",
 ]

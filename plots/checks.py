@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from ..inference.statistics import p_value
 from . import _read
 from . import _style as st
 
@@ -24,29 +25,6 @@ STATISTICS: dict[str, tuple[str, str, bool]] = {
     "components": ("components", "the number of components", True),
     "isolated": ("isolated nodes", "the number of isolated nodes", True),
 }
-
-
-def p_value(replicated: Any, observed: float) -> float:
-    """Compute a posterior predictive p-value, ties counted half.
-
-    p = P(T_rep > T_obs) + P(T_rep = T_obs) / 2, so that a statistic that is the same in every
-    replicate and in the data (one component, no isolated node) has p = 0.5 and not 1. Near 0 the
-    model understates the statistic, near 1 it overstates it.
-
-    Args:
-        replicated: The statistic in graphs drawn from the posterior predictive, any shape; NaN
-            (statistic not defined) is left out.
-        observed: The statistic in the data.
-
-    Returns:
-        The p-value, NaN where it is not defined.
-    """
-    values = np.asarray(replicated, dtype=float).ravel()
-    values = values[np.isfinite(values)]
-    if values.size == 0 or not math.isfinite(float(observed)):
-        return math.nan
-    same = np.isclose(values, observed, rtol=1e-9, atol=1e-12)
-    return float(np.mean((values > observed) & ~same) + 0.5 * np.mean(same))
 
 
 def verdict(p: float, statistic: str | None = None) -> str:

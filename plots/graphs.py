@@ -263,10 +263,11 @@ def generated(
     if tuple(np.shape(sample)) != (count, count):
         raise ValueError(f"sample has shape {np.shape(sample)}, not {(count, count)}")
     linked = count <= LINKED
-    if axes is None:
-        panels = st.new_grid(1, 2, 9.0, 4.8 if linked else 4.7)[0]
-    else:
-        panels = st.given_axes(axes, 2)
+    panels = (
+        st.new_grid(1, 2, 9.0, 4.8 if linked else 4.7)[0]
+        if axes is None
+        else st.given_axes(axes, 2)
+    )
     both = (_read.edges(graph), _pairs(sample, graph.directed))
 
     labels = _read.node_labels(None, graph)

@@ -1,0 +1,113 @@
+"""A recipe: everything that decides a fit besides the graph, in the words of the classes it builds."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import guides, models
+from ..data import Graph
+from .elbo import InferenceError
+from .seeds import seeded
+from .settings import FitSettings
+
+__all__ = ["Recipe"]
+
+_STORIES = ("DGLFRM",)
+_GUIDES = ("StructuredMeanField", "MeanField")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Options of a story, of its guide and of the fit, as they stand in a TOML file or a run's settings.json.
+
+    Attributes:
+        story: options of the story; ``name`` picks it (DGLFRM).
+        guide: options of the guide; ``name`` picks it (StructuredMeanField or MeanField).
+        fit: fields of :class:`~graphlore.inference.FitSettings`.
+
+    Raises:
+        ValueError: an option that the story, the guide or the fit does not know.
+    """
+
+    story: Mapping[str, Any] = field(default_factory=dict)
+    guide: Mapping[str, Any] = field(default_factory=dict)
+    fit: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        story, _ = self._classes()
+        _known("story", self.story, _parameters(story))
+        _known("guide", self.guide, _parameters(guides.MeanField) | _parameters(guides.GCNEncoder))
+        self.settings  # noqa: B018 - validates
+
+    @classmethod
+    def read(cls, path: str | Path) -> Recipe:
+        """A recipe from a TOML or JSON file with the tables story, guide and fit (settings.json of a run is one).
+
+        Raises:
+            InferenceError: the file is missing or cannot be read.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+            tables = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        except FileNotFoundError:
+            raise InferenceError(f"there is no file {path}") from None
+        except (OSError, ValueError) as error:
+            raise InferenceError(f"{path} is no readable recipe: {error}") from None
+        return cls(**{name: tables.get(name, {}) for name in ("story", "guide", "fit")})
+
+    def override(self, **changes: Mapping[str, Any]) -> Recipe:
+        """The same recipe with some options replaced, given by table: ``override(fit={"steps": 100})``."""
+        return Recipe(
+            **{n: {**getattr(self, n), **changes.get(n, {})} for n in ("story", "guide", "fit")}
+        )
+
+    @property
+    def settings(self) -> FitSettings:
+        return FitSettings.from_dict(dict(self.fit))
+
+    def build(self, graph: Graph) -> tuple[Any, Any]:
+        """(story, guide) for a graph, weights drawn under the fit's seed."""
+        story_class, guide_class = self._classes()
+        options = _options(self.story)
+        if options.get("features") is not None and graph.features is not None:
+            options.setdefault("num_features", graph.features.shape[1])
+        options.pop("num_nodes", None)
+        with seeded(self.settings.seed):
+            story = story_class(graph.num_nodes, **options).start_at(graph)
+            return story, guide_class(story, graph, **_options(self.guide))
+
+    def restore(self, graph: Graph) -> tuple[Any, Any]:
+        """(story, guide) as described, number of nodes included, for weights to be loaded into."""
+        story_class, guide_class = self._classes()
+        story = story_class(**_options(self.story))
+        return story, guide_class(story, graph, **_options(self.guide))
+
+    def _classes(self) -> tuple[Any, Any]:
+        story, guide = self.story.get("name", _STORIES[0]), self.guide.get("name", _GUIDES[0])
+        for kind, name, known in (("story", story, _STORIES), ("guide", guide, _GUIDES)):
+            if name not in known:
+                raise ValueError(f"there is no {kind} {name!r}; known are {', '.join(known)}")
+        return getattr(models, story), getattr(guides, guide)
+
+
+def _options(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items() if k != "name"}
+
+
+def _parameters(cls: type) -> set[str]:
+    return set(inspect.signature(cls).parameters) - {"story", "graph", "heads", "encoder"}
+
+
+def _known(kind: str, table: Mapping[str, Any], known: set[str]) -> None:
+    unknown = sorted(set(table) - known - {"name"})
+    if unknown:
+        raise ValueError(
+            f"unknown {kind} option(s) {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+        )

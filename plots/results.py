@@ -1,0 +1,205 @@
+"""Everything a run leaves behind for its reader: posterior.nc, pictures, numbers, the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data import Split
+from ..inference import Evaluation, Fit, InferenceError, posterior_predictive_check
+from ..models import expected_active
+from .checks import verdict
+from .gallery import save_all
+from .report import write_report
+
+__all__ = ["write_results"]
+
+_PICTURE_NODES = 5_000  # above this an N x N picture says nothing and costs gigabytes
+
+
+def write_results(
+    fit: Fit,
+    folder: str | Path,
+    *,
+    split: Split | None = None,
+    draws: int = 500,
+    reproduce: str = "",
+) -> tuple[Path, Any, Evaluation | None]:
+    """Write what a fit has to say into its folder: posterior.nc, numbers.json, pictures/*.png and report.html.
+
+    Arguments:
+        fit: a finished fit, saved or not.
+        split: what was held out; its test pairs are evaluated then.
+        draws: posterior draws.
+        reproduce: commands that repeat the run.
+
+    Returns:
+        (path of the report, the posterior as ArviZ data, the evaluation or None).
+
+    Raises:
+        InferenceError: the folder cannot be written to.
+    """
+    folder = Path(folder)
+    graph = fit.graph.to("cpu")
+    posterior = fit.posterior(draws)
+    evaluation = None if split is None else fit.evaluate(split, draws=min(draws, 200))
+    small = graph.num_nodes <= _PICTURE_NODES
+    probabilities = sample = None
+    if small:
+        probabilities = fit.link_probabilities(draws=min(draws, 200)).cpu().numpy()
+        np.fill_diagonal(probabilities, np.nan)
+        sample = fit.generate(1)[0].dense_adjacency().numpy()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        posterior.to_netcdf(str(folder / "posterior.nc.partial"))
+        os.replace(folder / "posterior.nc.partial", folder / "posterior.nc")
+        files = save_all(posterior, fit.history, graph, probabilities, sample, folder / "pictures")
+        numbers = _numbers(fit, evaluation)
+        plain = {name: value for name, value, _ in numbers}
+        checks = posterior_predictive_check(posterior)
+        found = {"numbers": plain, "checks": [dataclasses.asdict(c) for c in checks]}
+        if evaluation is not None:
+            found["evaluation"] = evaluation.to_dict()
+        (folder / "numbers.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+        report = write_report(
+            folder / "report.html",
+            title=f"{type(fit.story).__name__} on {graph.title}",
+            subtitle=f"{graph.num_nodes:,} nodes, {graph.num_edges:,} edges; {draws:,} posterior draws",
+            story=fit.story.equations(),
+            settings=_settings(fit),
+            data=_data(fit),
+            numbers=numbers,
+            checks=[
+                (
+                    c.statistic,
+                    c.observed,
+                    c.mean,
+                    c.low,
+                    c.high,
+                    c.p_value,
+                    verdict(c.p_value, c.statistic),
+                )
+                for c in checks
+            ],
+            pictures={name: (path, _CAPTIONS[name]) for name, path in files.items()},
+            reproduce=reproduce,
+            warnings=_warnings(fit),
+        )
+    except OSError as error:
+        raise InferenceError(f"cannot write to {folder}: {error}") from None
+    return report, posterior, evaluation
+
+
+_CAPTIONS = {
+    "elbo": "The evidence lower bound at every step (one draw, hence the noise) and its running median, in nats.",
+    "memberships": "Posterior probability that a node belongs to a community. Rows are sorted so that nodes of the "
+    "same communities stand together; the strip shows known labels.",
+    "strengths": "Posterior mean strength of a node in the communities it belongs to.",
+    "sticks": "How common each community is: posterior intervals of pi_k, the prior mean, "
+    "and the share of nodes that are members.",
+    "adjacency": "The observed graph beside the posterior mean probability of every link, nodes in the order of the "
+    "memberships.",
+    "generated": "The observed graph beside one drawn from the posterior predictive, nodes in the same places.",
+    "posterior_predictive": "Statistics of graphs drawn from the posterior predictive; the line is the observed "
+    "graph.",
+    "degrees": "Degree distribution of the observed graph within the band of graphs drawn from the posterior.",
+}
+
+
+def _numbers(fit: Fit, evaluation: Evaluation | None) -> list[tuple[str, Any, str]]:
+    elbo = fit.history["elbo"]
+    tail = elbo[-max(1, len(elbo) // 20) :]
+    rows: list[tuple[str, Any, str]] = [
+        (
+            "ELBO",
+            round(float(np.mean(tail)), 1),
+            "nats; lower bound on the log evidence, mean of the last steps",
+        ),
+        (
+            "KL",
+            round(float(np.mean(fit.history["kl"][-len(tail) :])), 1),
+            "nats; what the posterior cost in prior",
+        ),
+        ("steps", len(elbo), "gradient steps taken"),
+        ("seconds", round(fit.history["seconds"][-1], 1), "wall clock of the fit"),
+    ]
+    active = evaluation.active if evaluation else fit.active_communities()
+    if active is not None:
+        prior = expected_active(float(fit.story.alpha), fit.story.truncation)
+        rows += [
+            (
+                "communities of a node",
+                f"{active.mean:.2f} [{active.low:.2f}, {active.high:.2f}]",
+                f"posterior mean and 90 % interval; the prior expects {prior:.2f}",
+            ),
+            (
+                "communities with members",
+                f"{active.used:.1f} of {fit.story.truncation}",
+                "posterior mean; if nearly all are used, the truncation is too small",
+            ),
+        ]
+    if evaluation is not None:
+        rows += [
+            (
+                "test AUC",
+                round(evaluation.auc, 4),
+                "a held-out link outranks a held-out non-link this often",
+            ),
+            ("test AP", round(evaluation.ap, 4), "average precision on the same balanced pairs"),
+            (
+                "log-loss",
+                round(evaluation.log_loss, 5),
+                "nats a dyad, held-out pairs weighted to natural frequency",
+            ),
+            (
+                "ECE",
+                round(evaluation.ece, 5),
+                "gap of predicted and true frequency on natural dyads; 0 is perfect",
+            ),
+            (
+                "expected edges",
+                f"{evaluation.expected_edges:,.0f} of {evaluation.edges:,}",
+                "posterior mean over all dyads, and the truth",
+            ),
+        ]
+    return rows
+
+
+def _settings(fit: Fit) -> dict[str, Any]:
+    described = {"story": type(fit.story).__name__, **fit.story.options}
+    described |= {"guide": type(fit.guide).__name__, **fit.guide.options}
+    described |= fit.settings.to_dict()
+    return described | fit.environment
+
+
+def _data(fit: Fit) -> dict[str, Any]:
+    graph = fit.graph
+    return {
+        "graph": graph.title,
+        "nodes": graph.num_nodes,
+        "observed edges": graph.num_edges,
+        "observed dyads": graph.num_dyads,
+        "missing dyads": graph.missing.shape[1],
+        "density": graph.density,
+        "features": "none" if graph.features is None else graph.features.shape[1],
+        "fingerprint": graph.fingerprint()[:16],
+    }
+
+
+def _warnings(fit: Fit) -> list[str]:
+    found = []
+    if fit.tempered != "no":
+        found.append(
+            f"The likelihood or prior was reweighted ({fit.tempered.removeprefix('yes: ')}): this is a tempered "
+            "fit, not the posterior of the story, and its probabilities are not calibrated."
+        )
+    if fit.settings.gradient == "concrete":
+        found.append(
+            "Memberships were relaxed while fitting; everything below uses exact 0/1 memberships."
+        )
+    return found
