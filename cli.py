@@ -33,6 +33,11 @@ class Model(StrEnum):
     dglfrm_b = "dglfrm-b"
 
 
+class Part(StrEnum):
+    val = "val"
+    test = "test"
+
+
 class GuideKind(StrEnum):
     structured = "structured"
     mean_field = "mean-field"
@@ -112,7 +117,7 @@ def fit(
     """
     from . import data, inference, plots
 
-    chosen = {
+    chosen: dict[str, dict[str, Any]] = {
         "story": {
             "truncation": truncation,
             "alpha": alpha,
@@ -171,7 +176,7 @@ def fit(
 @app.command()
 def evaluate(
     run: RunFolder,
-    part: Annotated[str, typer.Option(help="val or test.")] = "test",
+    part: Annotated[Part, typer.Option(help="Which held-out pairs.")] = Part.test,
     split: Annotated[
         Path | None, typer.Option(help="npz file of the split, if the run has none.")
     ] = None,
@@ -185,14 +190,14 @@ def evaluate(
         graphlore evaluate runs/friends --part test
     """
     fitted = _load(run)
-    found = fitted.evaluate(_saved_split(run, split), part, draws).to_dict()
+    found = fitted.evaluate(_saved_split(run, split), part.value, draws).to_dict()
     if as_json:
         print(json.dumps(found))
         return
     flat = {k: v for k, v in found.items() if not isinstance(v, dict)}
     flat |= {f"hits@{k}": v for k, v in found["hits"].items()}
     flat |= {f"active communities, {k}": v for k, v in (found["active"] or {}).items()}
-    _print_numbers(flat, f"{run}, {part}")
+    _print_numbers(flat, f"{run}, {part.value}")
 
 
 @app.command()

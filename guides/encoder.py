@@ -80,7 +80,7 @@ class GCNEncoder(nn.Module):
         for name, rate in rates.items():
             if not 0.0 <= rate < 1.0:
                 raise ValueError(f"{name} is a probability below 1, not {rate}")
-        self.options = {
+        self.options: dict[str, Any] = {
             "hidden": tuple(hidden),
             "inputs": inputs,
             "feature_scaling": feature_scaling,
@@ -109,12 +109,13 @@ class GCNEncoder(nn.Module):
             {name: GCNConv(hidden[-1], size, normalize=False) for name, size in heads.items()}
         )
         self.dropout = nn.Dropout(dropout)
+        self.feature_scale: Tensor | None
         self._rows: WeakKeyDictionary[Graph, Tensor] = WeakKeyDictionary()
 
     def forward(self, graph: Graph) -> tuple[dict[str, Tensor], Tensor]:
         """({head: (N, size)}, the last hidden layer (N, hidden))."""
         adjacency = self._adjacency(graph)
-        h: Tensor | float = 0.0
+        h: Any = 0.0
         if self.from_features is not None:
             h = h + self.from_features(self._features(graph), adjacency)
         if self.from_identity is not None:

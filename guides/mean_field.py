@@ -70,10 +70,10 @@ class MeanField(PyroModule):
             heads |= {"node_bias_loc": 1, "node_bias_log_scale": 1}
         self.encoder = GCNEncoder(graph, heads, **encoder)
         self.options = {**self.encoder.options, "baseline": baseline}
-        with (
-            torch.no_grad()
-        ):  # start with strengths and biases of which the likelihood can make out the mean
-            for name, head in self.encoder.heads.items():
+        # start narrow, so that the likelihood can make out the means of strengths and biases
+        with torch.no_grad():
+            heads_by_name: dict[str, Any] = dict(self.encoder.heads.items())
+            for name, head in heads_by_name.items():
                 if name.endswith("log_scale"):
                     head.lin.weight.mul_(0.1)
                     head.bias.fill_(-2.0)

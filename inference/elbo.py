@@ -118,9 +118,9 @@ class DyadicELBO(TraceGraph_ELBO):
     ) -> tuple[Tensor, Tensor]:
         structure = self._structure
         assert structure is not None
-        elbo: Tensor | float = 0.0
-        surrogate: Tensor | float = 0.0
-        likelihood: Tensor | float = 0.0
+        elbo: Any = 0.0
+        surrogate: Any = 0.0
+        likelihood: Any = 0.0
         signals: dict[str, MultiFrameTensor] = {}
 
         def charge(cost: Tensor, frames: Any, names: Iterable[str]) -> None:
@@ -162,8 +162,6 @@ class DyadicELBO(TraceGraph_ELBO):
             signal = detach_provenance(cost_by_frame.sum_to(site["cond_indep_stack"])).detach()
             surrogate = surrogate + self._credit(name, site, signal, model_trace, guide_trace)
 
-        assert isinstance(elbo, Tensor)
-        assert isinstance(surrogate, Tensor)
         likelihood = detach_provenance(likelihood)
         elbo = detach_provenance(elbo)
         self.last = {"likelihood": float(likelihood), "kl": float(likelihood - elbo.detach())}
@@ -214,7 +212,7 @@ class DyadicELBO(TraceGraph_ELBO):
         value = options.pop("baseline_value", None)
         if options:
             raise InferenceError(f"unknown baseline options at site {name!r}: {sorted(options)}")
-        baseline: Tensor | float = 0.0
+        baseline: Any = 0.0
         if decaying:
             baseline = self.averages.read_and_update(name, signal, decay)
         if network is not None:

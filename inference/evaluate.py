@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -65,7 +65,7 @@ def evaluate(
     story: Any,
     guide: Any,
     split: Split,
-    part: str = "test",
+    part: Literal["val", "test"] = "test",
     draws: int = 100,
     hits: tuple[int, ...] = (10, 50, 100),
 ) -> Evaluation:

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +108,11 @@ class Fit:
             return predict.top_links(self.story, self.guide, self.graph, k, draws, among=among)
 
     def evaluate(
-        self, split: Split, part: str = "test", draws: int = 100, seed: int | None = None
+        self,
+        split: Split,
+        part: Literal["val", "test"] = "test",
+        draws: int = 100,
+        seed: int | None = None,
     ) -> evaluation.Evaluation:
         """Ranking and calibration on the held-out pairs of the split that was fitted."""
         with self._seeded(seed):

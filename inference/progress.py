@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -53,7 +53,7 @@ class ProgressBar:
         done = int(history["step"][-1]) + 1
         recent = history["elbo"][-20:]
         active = history["active_communities"][-1]
-        fields = {
+        fields: dict[str, Any] = {
             "elbo": f"{sum(recent) / len(recent):,.1f}",
             "active": "-" if math.isnan(active) else f"{active:.1f}",
             "validation": f"val AUC {history['val_auc'][-1]:.3f}" if history["val_auc"] else "",

@@ -129,7 +129,9 @@ class FitSettings:
         unknown = sorted(set(values) - known)
         if unknown:
             raise ValueError(f"unknown fit setting(s) {unknown}; known are {sorted(known)}")
-        fixed = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        fixed: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
         return cls(**fixed)
 
 

@@ -18,7 +18,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import pyro
 import pyro.distributions as dist
@@ -92,7 +92,7 @@ class DGLFRM(PyroModule):
             raise ValueError("features and num_features are given together, or neither")
         if isinstance(class_weight, str) and class_weight != "balanced":
             raise ValueError(f"class_weight is None, 'balanced' or a number, not {class_weight!r}")
-        self.options = {
+        self.options: dict[str, Any] = {
             "num_nodes": num_nodes,
             "truncation": truncation,
             "alpha": alpha,
