@@ -93,7 +93,7 @@ class DyadicELBO(TraceGraph_ELBO):
         self.local, self.analytic_kl, self.kl_weight = local, analytic_kl, kl_weight
         self.averages = DecayingAverages()
         self.last: dict[str, float] = {}
-        self._structure: _Structure | None = None
+        self._structure: Structure | None = None
 
     def differentiable_loss(
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
@@ -110,7 +110,7 @@ class DyadicELBO(TraceGraph_ELBO):
         # The first time, or with other sites than before: Pyro's checks and provenance tracking, at their price.
         traces = super()._get_trace(model, guide, args, kwargs)
         check_sites(*traces)
-        self._structure = _Structure.read(*traces)
+        self._structure = Structure.read(*traces)
         return traces
 
     def _loss_and_surrogate_loss_particle(
@@ -141,6 +141,14 @@ class DyadicELBO(TraceGraph_ELBO):
 
         for name, site in _samples(guide_trace):
             upstream = structure.upstream[name]
+            if name not in model_trace.nodes:  # auxiliary: the story has no such site
+                log_q = self.kl_weight * _log_prob(site)
+                elbo = elbo - log_q.sum()
+                entropy = _score_parts(site).entropy_term
+                if not is_identically_zero(entropy):
+                    surrogate = surrogate - self.kl_weight * entropy.sum()
+                charge(-log_q, site["cond_indep_stack"], upstream)
+                continue
             p = model_trace.nodes[name]
             kl = closed_divergence(site["fn"], p["fn"]) if self.analytic_kl else None
             if kl is not None:
@@ -192,7 +200,13 @@ class DyadicELBO(TraceGraph_ELBO):
             # the frame of the node plate, if the site stands in it; a global site is charged the whole graph
             nodes = [f for f in guide_trace.nodes[name]["cond_indep_stack"] if f.name == "nodes"]
             if nodes:
-                incident = site["scale"] * site["fn"].incident_log_prob(site["value"])
+                incident = site["fn"].incident_log_prob(site["value"])
+                if incident.dim() > 1:
+                    raise InferenceError(
+                        "dyadic credit is for one draw a trace: average over num_particles, not over an outer plate"
+                    )
+                incident = scale_and_mask(incident, site["scale"], site["mask"])
+                incident = incident.reshape(-1, *[1] * (-nodes[0].dim - 1))
                 charge(incident, tuple(nodes), (name,))
             else:
                 charge(log_prob, site["cond_indep_stack"], (name,))
@@ -229,14 +243,14 @@ class DyadicELBO(TraceGraph_ELBO):
 
 
 @dataclass(frozen=True)
-class _Structure:
+class Structure:
     """Which discrete sites every density depends on, read once by provenance and used while the sites stay the same."""
 
     sites: tuple[frozenset[str], frozenset[str]]
     upstream: dict[str, frozenset[str]]
 
     @classmethod
-    def read(cls, model_trace: Trace, guide_trace: Trace) -> _Structure:
+    def read(cls, model_trace: Trace, guide_trace: Trace) -> Structure:
         upstream: dict[str, frozenset[str]] = {}
         for trace in (model_trace, guide_trace):
             for name, site in _samples(trace):

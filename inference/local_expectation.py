@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from ..models.dyadic import DyadicBernoulli
 from ..models.features import BernoulliFeatures
-from .elbo import DyadicELBO, Site
+from .elbo import DyadicELBO, Site, Structure
 
 __all__ = ["LocalExpectationELBO"]
 
@@ -64,7 +64,13 @@ class LocalExpectationELBO(DyadicELBO):
             and q.reinterpreted_batch_ndims == 1
             and isinstance(q.base_dist, Bernoulli)
         )
-        if not (in_nodes and bits):
+        # a latent that follows these bits would move with a flip, which is priced on what is observed alone
+        followed = any(
+            name in upstream
+            for other, upstream in self._structure_of().upstream.items()
+            if other != name and other in guide_trace.nodes
+        )
+        if not (in_nodes and bits) or followed:
             return super()._credit(name, site, signal, model_trace, guide_trace)
         with torch.no_grad():
             gain = self._gain_of_ones(name, site["value"], model_trace, guide_trace)
@@ -97,7 +103,7 @@ class LocalExpectationELBO(DyadicELBO):
                 difference = _dyadic_change(before, after, site["value"], self.columns)
             elif isinstance(before, BernoulliFeatures):
                 difference = _feature_change(before, after, site["value"], self.columns)
-            elif name in self._upstream(site_name):
+            elif name in self._structure_of().upstream[site_name]:
                 difference = after.log_prob(site["value"]) - before.log_prob(site["value"])
             else:
                 continue
@@ -105,9 +111,9 @@ class LocalExpectationELBO(DyadicELBO):
         assert isinstance(change, Tensor)
         return (1.0 - 2.0 * bits) * change.T
 
-    def _upstream(self, site_name: str) -> frozenset[str]:
+    def _structure_of(self) -> Structure:
         assert self._structure is not None
-        return self._structure.upstream[site_name]
+        return self._structure
 
 
 def _dyadic_change(

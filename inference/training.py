@@ -31,6 +31,8 @@ __all__ = ["fit"]
 Callback = Callable[[int, dict[str, list[float]]], None]
 Validation = tuple[Tensor, Tensor]
 
+_SMALL = 500  # nodes
+
 
 def fit(
     story: nn.Module,
@@ -84,7 +86,7 @@ def fit(
     if validation is not None:
         validation = (validation[0].to(device), validation[1].to(device))
 
-    elbo = DyadicELBO(local=settings.gradient != "reinforce", num_particles=settings.num_particles)
+    elbo = _estimator(settings)
     run = _Run.start(story, guide, elbo, settings)
     file = None if folder is None else Path(folder) / "checkpoint.safetensors"
     if resume:
@@ -96,6 +98,7 @@ def fit(
         seeded(settings.seed, device),
         _relaxed(story, guide, settings),
         pyro.get_param_store().scope(),  # fits never meet in Pyro's global store
+        _threads(graph),
         bar,
     ):
         if resume:
@@ -114,6 +117,18 @@ def fit(
         history=run.history,
         best_step=run.best_step,
     )
+
+
+@contextmanager
+def _threads(graph: Graph) -> Iterator[None]:
+    """One thread for a small graph: its operations are shorter than it takes to share them out."""
+    before = torch.get_num_threads()
+    try:
+        if graph.num_nodes <= _SMALL:
+            torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _estimator(settings: FitSettings) -> DyadicELBO:

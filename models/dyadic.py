@@ -231,14 +231,14 @@ class DyadicBernoulli(TorchDistribution):
                 f"the value must be one ({n}, {n}) adjacency matrix, not {tuple(value.shape)}"
             )
         if value.layout == torch.sparse_coo:
-            pairs = value._indices() if not value.is_coalesced() else value.indices()
+            pairs = value._indices()[:, value._values() != 0]
         else:
             pairs = value.to_dense().nonzero().T
         if not self.directed:
             pairs = pairs[:, pairs[0] < pairs[1]]
-        if value.layout != torch.sparse_coo and self.missing is not None:
-            keys = self.missing[0] * n + self.missing[1]
-            pairs = pairs[:, ~torch.isin(pairs[0] * n + pairs[1], keys)]
+        if self.missing is not None and self.missing.shape[1]:
+            hidden = self.missing[0] * n + self.missing[1]
+            pairs = pairs[:, ~torch.isin(pairs[0] * n + pairs[1], hidden)]
         return pairs
 
     def _corrections(self, present: Tensor) -> list[tuple[Tensor, Tensor]]:

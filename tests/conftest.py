@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyro
 import pytest
 import torch
+from torch.distributions import Distribution
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +20,31 @@ def _seed() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - for libraries that draw from the global state
     torch.manual_seed(0)
+
+
+def _global_settings() -> dict[str, Any]:
+    return {
+        **pyro.settings.get(),
+        "torch validates arguments": Distribution._validate_args,
+        "handlers left on Pyro's stack": len(pyro.poutine.runtime._PYRO_STACK),
+        "dtype": torch.get_default_dtype(),
+        "device": torch.get_default_device(),
+        "gradients": torch.is_grad_enabled(),
+        "anomaly detection": torch.is_anomaly_enabled(),
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "matmul precision": torch.get_float32_matmul_precision(),
+    }
+
+
+@pytest.fixture(autouse=True)
+def _global_state() -> Iterator[None]:
+    """A test has a parameter store of its own, and fails if it leaves a global setting changed."""
+    before = _global_settings()
+    with pyro.get_param_store().scope():
+        yield
+    after = _global_settings()
+    assert after == before, f"changed: {[name for name in after if after[name] != before[name]]}"
 
 
 @pytest.fixture(scope="session")

@@ -120,9 +120,10 @@ def test_gradient_is_the_dense_one(form, tile):
         np.testing.assert_allclose(case.leaves[name].grad, expected, atol=1e-10, err_msg=name)
 
 
+@pytest.mark.parametrize("weights", [(0.6, 4.5), (1.0, 4.5), (0.6, 1.0)])
 @pytest.mark.parametrize("form", FORMS)
-def test_class_weights_multiply_present_and_absent_dyads(form):
-    case = Case(form, weights=(0.6, 4.5))
+def test_class_weights_multiply_present_and_absent_dyads(form, weights):
+    case = Case(form, weights=weights)
     got = case.distribution().log_prob(case.value)
     assert got.item() == pytest.approx(case.dense()[1].sum(), rel=1e-10)
     got.backward()
