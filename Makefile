@@ -6,7 +6,7 @@ READY := .venv/.ready
 .PHONY: fit test lint types notebooks check clean
 
 fit: $(READY)  ## fit DGLFRM to Zachary's karate club; open runs/karate/report.html
-	$(BIN)/graphlore fit karate --out runs/karate
+	$(BIN)/graphlore fit karate --restarts 3 --out runs/karate
 
 test: $(READY)  ## the whole test suite
 	$(BIN)/python -m pytest

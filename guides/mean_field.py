@@ -44,6 +44,9 @@ class MeanField(PyroModule):
         relaxation: sample memberships as binary Concrete at this temperature, as the story must then do too.
         baseline: of the learning signal of exact memberships: a decaying average, a neural network on the last
             hidden layer, or None.
+        membership_spread: standard deviation over the nodes that the initial membership logits of every community
+            are given; None leaves the encoder's own small ones. A spread of 1 to 3 starts small graphs with
+            distinct communities, where a flat start may never leave the prior.
         encoder: options of :class:`~graphlore.guides.GCNEncoder`: hidden, inputs, dropout, layer_norm, ...
     """
 
@@ -54,6 +57,7 @@ class MeanField(PyroModule):
         *,
         relaxation: Concrete | None = None,
         baseline: Literal["decaying", "neural"] | None = "decaying",
+        membership_spread: float | None = None,
         **encoder: Any,
     ) -> None:
         super().__init__("guide")
@@ -69,7 +73,11 @@ class MeanField(PyroModule):
         if story.bias == "node":
             heads |= {"node_bias_loc": 1, "node_bias_log_scale": 1}
         self.encoder = GCNEncoder(graph, heads, **encoder)
-        self.options = {**self.encoder.options, "baseline": baseline}
+        self.options = {
+            **self.encoder.options,
+            "baseline": baseline,
+            "membership_spread": membership_spread,
+        }
         # start narrow, so that the likelihood can make out the means of strengths and biases
         with torch.no_grad():
             heads_by_name: dict[str, Any] = dict(self.encoder.heads.items())
@@ -77,6 +85,8 @@ class MeanField(PyroModule):
                 if name.endswith("log_scale"):
                     head.lin.weight.mul_(0.1)
                     head.bias.fill_(-2.0)
+        if membership_spread is not None:
+            self._spread_memberships(graph, membership_spread)
         # softplus(_raw) is the concentration; q(v) starts at the prior
         self.stick_c_raw = nn.Parameter(_inverse_softplus(story.alpha.detach()).repeat(K))
         self.stick_d_raw = nn.Parameter(_inverse_softplus(torch.ones(K)))
@@ -124,6 +134,18 @@ class MeanField(PyroModule):
                 pyro.sample(
                     "node_bias", dist.Normal(loc.squeeze(-1), _scale(log_scale).squeeze(-1))
                 )
+
+    def _spread_memberships(self, graph: Graph, spread: float) -> None:
+        if not spread > 0:
+            raise ValueError(f"membership_spread is positive or None, not {spread}")
+        head: Any = self.encoder.heads["membership_logits"]
+        training = self.encoder.training
+        self.encoder.eval()
+        with torch.no_grad():
+            logits = self.encoder(graph)[0]["membership_logits"]
+            head.lin.weight.mul_((spread / logits.std(0).clamp(min=1e-6))[:, None])
+            head.bias.sub_(self.encoder(graph)[0]["membership_logits"].mean(0))
+        self.encoder.train(training)
 
     def membership_logits(self, encoded: Tensor, v: Tensor) -> Tensor:
         """Log odds of q(b | v) from the encoder's output (N, K) and the sticks."""

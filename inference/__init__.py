@@ -8,6 +8,7 @@ from .generate import generate_prior
 from .posterior import Check, posterior_predictive_check
 from .predict import probability_rows
 from .recipe import Recipe
+from .restarts import fit_recipe
 from .seeds import seeded
 from .settings import FitSettings
 from .training import fit
@@ -23,6 +24,7 @@ __all__ = [
     "NodePosterior",
     "Recipe",
     "fit",
+    "fit_recipe",
     "from_netcdf",
     "generate_prior",
     "posterior_predictive_check",

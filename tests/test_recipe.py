@@ -1,0 +1,241 @@
+"""Recipes: from a file to a story, a guide and settings, and back."""
+
+from __future__ import annotations
+
+import inspect
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from graphlore.data import Graph, karate
+from graphlore.guides import GCNEncoder, MeanField, StructuredMeanField
+from graphlore.inference import FitSettings, InferenceError, Recipe, fit
+from graphlore.models import DGLFRM
+
+KARATE = karate()
+TOML = """
+[story]
+truncation = 6
+alpha = 1.5
+decoder = [8, 4]
+bias = "node"
+bias_scale = [3.0, 0.5]
+class_weight = "balanced"
+
+[guide]
+name = "StructuredMeanField"
+hidden = [12, 6]
+dropout = 0.25
+baseline = "neural"
+
+[fit]
+steps = 3
+seed = 5
+gradient = "concrete"
+concrete_temperatures = [0.4, 0.8]
+"""
+
+
+@pytest.fixture
+def toml(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text(TOML, encoding="utf-8")
+    return path
+
+
+def test_an_empty_recipe_is_the_default_of_everything():
+    recipe = Recipe()
+    story, guide = recipe.build(KARATE)
+    assert isinstance(story, DGLFRM)
+    assert isinstance(guide, StructuredMeanField)
+    assert story.options == DGLFRM(34).options
+    assert recipe.settings == FitSettings()
+
+
+def test_a_toml_file_is_read(toml):
+    recipe = Recipe.read(toml)
+    story, guide = recipe.build(KARATE)
+    assert story.truncation == 6
+    assert story.alpha.item() == 1.5
+    assert story.options["decoder"] == (8, 4)
+    assert story.bias == "node"
+    assert story.bias_scale.tolist() == [3.0, 0.5]
+    assert story.class_weight == "balanced"
+    assert guide.options["hidden"] == (12, 6)
+    assert guide.options["dropout"] == 0.25
+    assert guide.options["baseline"] == "neural"
+    settings = FitSettings(steps=3, seed=5, gradient="concrete", concrete_temperatures=(0.4, 0.8))
+    assert recipe.settings == settings
+
+
+def test_a_table_that_is_not_there_is_empty(tmp_path):
+    (tmp_path / "r.toml").write_text("[fit]\nsteps = 9\n")
+    recipe = Recipe.read(tmp_path / "r.toml")
+    assert recipe == Recipe(fit={"steps": 9})
+
+
+def test_settings_of_a_run_are_a_recipe(toml, tmp_path):
+    """settings.json of a run builds the same modules again: same seed, same weights, same options."""
+    recipe = Recipe.read(toml)
+    story, guide = recipe.build(KARATE)
+    start = {k: v.clone() for k, v in (story.state_dict() | guide.state_dict()).items()}
+    fit(story, guide, KARATE, recipe.settings).save(tmp_path / "run")
+    again = Recipe.read(tmp_path / "run" / "settings.json")
+    assert again.settings == recipe.settings
+    story_2, guide_2 = again.build(KARATE)
+    assert story_2.options == story.options
+    assert guide_2.options == guide.options
+    built = story_2.state_dict() | guide_2.state_dict()
+    assert built.keys() == start.keys()
+    assert all(torch.equal(built[k], start[k]) for k in start)
+
+
+@pytest.mark.parametrize("features", ["bernoulli", "normal"])
+def test_restoring_gives_modules_that_the_weights_fit(features, tmp_path):
+    x = np.random.default_rng(0).integers(0, 2, size=(34, 7))
+    graph = KARATE.with_features(x.astype(float))
+    recipe = Recipe(
+        story={"features": features, "sticks": "local", "truncation": 3},
+        guide={"name": "MeanField", "feature_scaling": "tf-idf", "inputs": "both"},
+        fit={"steps": 1},
+    )
+    story, guide = recipe.build(graph)
+    assert story.options["num_features"] == 7
+    run = fit(story, guide, graph, recipe.settings).save(tmp_path)
+    restored_story, restored_guide = Recipe.read(run / "settings.json").restore(graph)
+    assert isinstance(restored_guide, MeanField)
+    restored_story.load_state_dict(story.state_dict())
+    restored_guide.load_state_dict(guide.state_dict())
+    assert restored_story.options == story.options
+    assert restored_guide.options == guide.options
+
+
+def test_a_recipe_of_one_graph_builds_for_another(tmp_path):
+    """The number of nodes is that of the graph at hand, not that of the run the file came from."""
+    story, guide = Recipe(fit={"steps": 1}).build(KARATE)
+    run = fit(story, guide, KARATE, steps=1).save(tmp_path)
+    small = Graph(5, [[0, 1, 2], [1, 2, 3]])
+    story, guide = Recipe.read(run / "settings.json").build(small)
+    assert story.num_nodes == 5
+    assert guide.encoder.from_identity.num_embeddings == 5
+    with torch.no_grad():
+        guide(small)
+
+
+def test_building_starts_at_the_columns_of_the_graph():
+    x = np.zeros((34, 3))
+    x[:17, 0] = 1.0
+    x[:, 2] = 4.0
+    graph = KARATE.with_features(x)
+    story, _ = Recipe(story={"features": "normal"}).build(graph)
+    torch.testing.assert_close(story.feature_decoder.bias.detach(), torch.tensor([0.5, 0.0, 4.0]))
+
+
+def test_building_draws_weights_under_the_seed_and_leaves_the_generator_alone():
+    before = torch.get_rng_state()
+    one, two, other = (
+        Recipe(fit={"seed": seed}).build(KARATE)[1].state_dict() for seed in (1, 1, 2)
+    )
+    assert torch.equal(torch.get_rng_state(), before)
+    name = "encoder.from_identity.weight"
+    assert torch.equal(one[name], two[name])
+    assert not torch.equal(one[name], other[name])
+
+
+def test_overrides_replace_options_and_keep_the_others(toml):
+    recipe = Recipe.read(toml)
+    changed = recipe.override(fit={"steps": 100}, story={"bias": "none"}, guide={})
+    assert changed.settings.steps == 100
+    assert changed.settings.seed == 5
+    assert changed.story["bias"] == "none"
+    assert changed.story["truncation"] == 6
+    assert changed.guide == recipe.guide
+    assert recipe.settings.steps == 3, "the recipe itself is as it was"
+    assert recipe.override() == recipe
+
+
+@pytest.mark.parametrize(
+    ("tables", "says"),
+    [
+        ({"story": {"colour": 1}}, r"unknown story option\(s\) colour; known are .*truncation"),
+        ({"guide": {"hiden": 1}}, r"unknown guide option\(s\) hiden; known are .*hidden"),
+        ({"fit": {"stepz": 1}}, r"unknown fit setting\(s\) \['stepz'\]; known are .*'steps'"),
+        ({"story": {"name": "SBM"}}, "there is no story 'SBM'; known are DGLFRM"),
+        (
+            {"guide": {"name": "Oracle"}},
+            "there is no guide 'Oracle'; known are StructuredMeanField, MeanField",
+        ),
+        ({"fit": {"steps": 0}}, "steps must be at least 1, not 0"),
+        ({"story": {"z": 1, "a": 2}}, r"option\(s\) a, z;"),
+    ],
+)
+def test_unknown_options_are_named_with_the_known_ones(tables, says):
+    with pytest.raises(ValueError, match=says):
+        Recipe(**tables)
+    with pytest.raises(ValueError, match=says):
+        Recipe().override(**tables)
+
+
+def test_every_option_of_the_classes_is_known():
+    for name in set(inspect.signature(DGLFRM).parameters) - {"relaxation"}:
+        Recipe(story={name: None})
+    for name in set(inspect.signature(GCNEncoder).parameters) - {"graph", "heads"}:
+        Recipe(guide={name: None})
+    Recipe(guide={"baseline": None})
+    Recipe(fit=FitSettings().to_dict())
+
+
+def test_a_wrong_value_is_refused_when_built():
+    with pytest.raises(ValueError, match="bias is one of 'none', 'global', 'node', not 'some'"):
+        Recipe(story={"bias": "some"}).build(KARATE)
+    with pytest.raises(ValueError, match="sticks='global'"):
+        Recipe(story={"sticks": "local"}).build(KARATE)
+
+
+@pytest.mark.parametrize("table", [{"story": {"truncation": "six"}}, {"story": {"alpha": "two"}}])
+def test_a_value_of_a_wrong_kind_is_a_value_error(table):
+    with pytest.raises(ValueError, match="truncation|alpha"):
+        Recipe(**table).build(KARATE)
+
+
+def test_features_are_asked_for_that_the_graph_does_not_have():
+    with pytest.raises(ValueError, match="features"):
+        Recipe(story={"features": "bernoulli"}).build(KARATE)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("r.toml", "[fit\nsteps = 1"),
+        ("r.json", '{"fit": '),
+        ("r.toml", b"\xff\xfe\x00"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InferenceError, match=rf"{name} is no readable recipe"):
+        Recipe.read(path)
+
+
+def test_no_file_is_named(tmp_path):
+    with pytest.raises(InferenceError, match=r"there is no file .*nowhere.toml"):
+        Recipe.read(tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("r.json", "[1, 2]"), ("r.json", "3"), ("r.toml", "fit = 3")]
+)
+def test_a_file_without_tables_is_refused_in_words(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises((InferenceError, ValueError), match="recipe|table"):
+        Recipe.read(tmp_path / name)
+
+
+def test_a_json_recipe_is_what_the_toml_one_is(toml, tmp_path):
+    import tomllib
+
+    (tmp_path / "r.json").write_text(json.dumps(tomllib.loads(TOML)))
+    assert Recipe.read(tmp_path / "r.json") == Recipe.read(toml)
