@@ -147,6 +147,10 @@ def fit(
     if guide is GuideKind.mean_field:
         overrides["story"].setdefault("sticks", "local")
     plan = _default(inference.Recipe) if recipe is None else inference.Recipe.read(recipe)
+    if (
+        recipe is None and model is Model.dglfrm_b
+    ):  # without strengths a flat start stays at the prior
+        overrides["guide"].setdefault("membership_spread", 1.0)
     plan = plan.override(**overrides)
 
     options = {name: True for name, given in (("directed", directed), ("clean", clean)) if given}

@@ -92,6 +92,8 @@ class DyadicELBO(TraceGraph_ELBO):
         super().__init__(num_particles=num_particles)
         self.local, self.analytic_kl, self.kl_weight = local, analytic_kl, kl_weight
         self.averages = DecayingAverages()
+        #: Of the last evaluation, in nats: likelihood, kl, elbo = likelihood - kl (whatever kl_weight), and the
+        #: mean number of memberships of a node, where there are any.
         self.last: dict[str, float] = {}
         self._structure: Structure | None = None
 
@@ -170,9 +172,10 @@ class DyadicELBO(TraceGraph_ELBO):
             signal = detach_provenance(cost_by_frame.sum_to(site["cond_indep_stack"])).detach()
             surrogate = surrogate + self._credit(name, site, signal, model_trace, guide_trace)
 
-        likelihood = detach_provenance(likelihood)
         elbo = detach_provenance(elbo)
-        self.last = {"likelihood": float(likelihood), "kl": float(likelihood - elbo.detach())}
+        likelihood = float(detach_provenance(likelihood))
+        kl = (likelihood - float(elbo.detach())) / self.kl_weight
+        self.last = {"likelihood": likelihood, "kl": kl, "elbo": likelihood - kl}
         if "memberships" in model_trace.nodes:
             memberships = detach_provenance(model_trace.nodes["memberships"]["value"])
             self.last["active"] = float((memberships > 0.5).sum(-1).float().mean())

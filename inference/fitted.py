@@ -48,7 +48,8 @@ class Fit:
         story, guide: the fitted modules, on the device of the fit.
         graph: what was observed, held-out dyads missing.
         settings: how it was fitted.
-        history: lists by step: ``step``, ``elbo`` and ``kl`` (nats), ``active_communities`` (memberships of a node),
+        history: lists by step: ``step``, ``objective`` (what was maximised), ``elbo`` = likelihood - ``kl`` with the
+            divergence at full weight whatever the warm-up (nats), ``active_communities`` (memberships of a node),
             ``seconds``; by validation: ``val_step``, ``val_auc``, ``val_ap``.
         best_step: the step whose state validation chose; None: the last one.
         environment: versions of what it was fitted with.
@@ -181,6 +182,8 @@ class Fit:
             "objective": "ELBO" if self.tempered == "no" else "tempered ELBO",
             "story_options": self.story.options,
             "guide_options": self.guide.options,
+            "alpha": float(self.story.alpha),
+            "truncation": self.story.truncation,
             "best_step": -1 if self.best_step is None else self.best_step,
             **self.settings.to_dict(),
         }

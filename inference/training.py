@@ -168,6 +168,7 @@ class _Run:
         )
         names = (
             "step",
+            "objective",
             "elbo",
             "kl",
             "active_communities",
@@ -296,7 +297,8 @@ def _step(
     if settings.averaging and not run.settled:
         run.update_average(settings.averaging)
     run.history["step"].append(step)
-    run.history["elbo"].append(-value)
+    run.history["objective"].append(-value)
+    run.history["elbo"].append(run.elbo.last["elbo"])
     run.history["kl"].append(run.elbo.last["kl"])
     run.history["active_communities"].append(run.elbo.last.get("active", math.nan))
 

@@ -64,6 +64,12 @@ def mean(idata: Any, name: str) -> np.ndarray:
     return variable(idata, "posterior", name).mean(("chain", "draw")).values
 
 
+def mean_product(idata: Any, first: str, second: str) -> np.ndarray:
+    """Return the posterior mean of the product of two variables, without chain and draw."""
+    product = variable(idata, "posterior", first) * variable(idata, "posterior", second)
+    return product.mean(("chain", "draw")).values
+
+
 def attribute(idata: Any, name: str) -> Any | None:
     """Return an attribute of the result or of its posterior group, or ``None``."""
     for holder in (idata, group(idata, "posterior")):

@@ -132,7 +132,7 @@ def memberships(
         The axes.
     """
     means = _read.mean(idata, "memberships").astype(float)
-    order = drawing_order(means, threshold)
+    order = drawing_order(idata, threshold)
     ax = _heat_map(
         means, order, idata, graph, ax, "P(member | graph)", cmap=st.SEQUENTIAL, vmin=0.0, vmax=1.0
     )
@@ -169,7 +169,7 @@ def strengths(
     for member, strength in zip(b, r, strict=True):
         product += member * strength
     product /= max(1, len(b))
-    order = drawing_order(means, threshold)
+    order = drawing_order(idata, threshold)
     drawn = np.abs(product[:, order.communities])
     limit = float(np.quantile(drawn, 0.995)) if drawn.size else 1.0
     limit = limit or float(drawn.max(initial=0.0)) or 1.0

@@ -47,7 +47,8 @@ def drawing_order(source: Any, threshold: float = ACTIVE) -> Order:
     Communities are sorted by total use. Nodes are sorted by their dominant community (the one of
     highest mean membership; of two within 0.05, the more used one), then by the pattern of further
     communities they belong to, then by weight. This is the left-ordered form of the Indian buffet
-    process, read from posterior means.
+    process, read from posterior means. With strengths, nodes are sorted by the community and the
+    sign that they load on most.
 
     Args:
         source: An ArviZ result with ``memberships``, or mean memberships of shape ``(N, K)``.
@@ -58,20 +59,38 @@ def drawing_order(source: Any, threshold: float = ACTIVE) -> Order:
         The order.
     """
     weights = np.nan_to_num(_memberships(source))
+    nodes: np.ndarray | None = None
+    if _read.group(source, "posterior") is not None and _read.has(source, "posterior", "strengths"):
+        nodes = _signed_order(_read.mean_product(source, "memberships", "strengths"))
     by_use = np.argsort(-weights.sum(axis=0), kind="stable")
     active = (weights.max(axis=0, initial=0.0) >= threshold) | (weights.mean(axis=0) >= SHARE)
     used = [int(k) for k in by_use if active[k]]
     communities = np.array(used if used else list(by_use), dtype=int)
     sorted_weights = weights[:, communities]
-    highest = sorted_weights.max(axis=1, initial=0.0)
-    dominant = (sorted_weights >= highest[:, None] - _NEAR).argmax(axis=1)
+    # a community that nearly everyone belongs to alike says nothing about whom to put together
+    telling = sorted_weights - np.minimum(sorted_weights.min(axis=0, initial=1.0), 1.0)
+    highest = telling.max(axis=1, initial=0.0)
+    dominant = (telling >= highest[:, None] - _NEAR).argmax(axis=1)
     belongs = sorted_weights >= 0.5
     heaviest = np.take_along_axis(sorted_weights, dominant[:, None], axis=1)[:, 0]
     # np.lexsort: the last key is the first to decide.
     keys = [-sorted_weights.sum(axis=1), -np.round(heaviest, 6)]
     keys += [~belongs[:, k] for k in reversed(range(belongs.shape[1]))]
-    nodes = np.lexsort([*keys, dominant])
+    if nodes is None:
+        nodes = np.lexsort([*keys, dominant])
     return Order(nodes, communities, weights.shape[1] - len(used) if used else 0)
+
+
+def _signed_order(embedding: np.ndarray) -> np.ndarray:
+    """Order nodes by the community and the sign that they load on most, strongest first.
+
+    With strengths, two groups may share a community and differ in sign: membership alone would mix them.
+    """
+    signed = np.concatenate((np.maximum(embedding, 0.0), np.maximum(-embedding, 0.0)), axis=1)
+    dominant = signed.argmax(axis=1)
+    by_use = np.argsort(np.argsort(-signed.sum(axis=0), kind="stable"), kind="stable")
+    # the two signs of a community stand apart: all positive groups first
+    return np.lexsort([-signed.max(axis=1), by_use[dominant], dominant >= embedding.shape[1]])
 
 
 def node_order(source: Any) -> np.ndarray:

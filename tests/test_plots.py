@@ -7,6 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import arviz as az
@@ -204,7 +205,18 @@ def test_node_order_sees_blocks_below_a_community_that_everyone_shares() -> None
 def test_node_order_is_the_same_from_a_result_and_from_its_means(club: Any) -> None:
     _, idata, _, _ = club
     means = idata.posterior["memberships"].mean(("chain", "draw")).values
-    np.testing.assert_array_equal(plots.node_order(idata), plots.node_order(means))
+    without = SimpleNamespace(posterior=idata.posterior.drop_vars("strengths"))
+    np.testing.assert_array_equal(plots.node_order(without), plots.node_order(means))
+
+
+def test_with_strengths_nodes_of_one_sign_stand_together(club: Any) -> None:
+    _, idata, _, _ = club
+    means = (idata.posterior["memberships"] * idata.posterior["strengths"]).mean(("chain", "draw"))
+    embedding = means.values[plots.node_order(idata)]
+    signed = np.concatenate((np.maximum(embedding, 0), np.maximum(-embedding, 0)), axis=1)
+    groups = signed.argmax(1)
+    # each group is one run: as many changes as groups, less one
+    assert (np.diff(groups) != 0).sum() == len(set(groups)) - 1
 
 
 def test_drawing_order_drops_inactive_communities(club: Any) -> None:
