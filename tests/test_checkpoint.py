@@ -474,7 +474,7 @@ def test_damaged_weights_are_refused_by_file_name(saved):
 
 
 def test_a_folder_that_is_no_fit_is_refused(tmp_path):
-    with pytest.raises(InferenceError, match="is .* the folder of a fit"):
+    with pytest.raises(InferenceError, match=r"is .* the folder of a fit"):
         Fit.load(tmp_path)
 
 

@@ -16,8 +16,8 @@ from scipy import stats
 
 from graphlore.data import Graph, karate
 from graphlore.guides import MeanField, StructuredMeanField
-from graphlore.inference import fit, from_netcdf, posterior_predictive_check
 from graphlore.inference import draws as draws_module
+from graphlore.inference import fit, from_netcdf, posterior_predictive_check
 from graphlore.inference import posterior as posterior_module
 from graphlore.inference.statistics import STATISTICS, graph_statistics, p_value
 from graphlore.models import DGLFRM

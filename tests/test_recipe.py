@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from graphlore.data import Graph, karate
+from graphlore.data import Graph, karate, random_split
 from graphlore.guides import GCNEncoder, MeanField, StructuredMeanField
-from graphlore.inference import FitSettings, InferenceError, Recipe, fit
+from graphlore.inference import FitSettings, InferenceError, Recipe, fit, fit_recipe, restarts
 from graphlore.models import DGLFRM
 
 KARATE = karate()
@@ -196,7 +196,7 @@ def test_a_wrong_value_is_refused_when_built():
 
 @pytest.mark.parametrize("table", [{"story": {"truncation": "six"}}, {"story": {"alpha": "two"}}])
 def test_a_value_of_a_wrong_kind_is_a_value_error(table):
-    with pytest.raises(ValueError, match="truncation|alpha"):
+    with pytest.raises(ValueError, match=r"truncation|alpha"):
         Recipe(**table).build(KARATE)
 
 
@@ -230,7 +230,7 @@ def test_no_file_is_named(tmp_path):
 )
 def test_a_file_without_tables_is_refused_in_words(tmp_path, name, text):
     (tmp_path / name).write_text(text)
-    with pytest.raises((InferenceError, ValueError), match="recipe|table"):
+    with pytest.raises((InferenceError, ValueError), match=r"recipe|table"):
         Recipe.read(tmp_path / name)
 
 
@@ -239,3 +239,61 @@ def test_a_json_recipe_is_what_the_toml_one_is(toml, tmp_path):
 
     (tmp_path / "r.json").write_text(json.dumps(tomllib.loads(TOML)))
     assert Recipe.read(tmp_path / "r.json") == Recipe.read(toml)
+
+
+# -- restarts ---------------------------------------------------------------------------------------
+
+SMALL = Recipe(
+    story={"truncation": 3, "decoder": [], "bias": "global"},
+    guide={"hidden": [8]},
+    fit={"steps": 30, "learning_rate": 0.05, "seed": 4},
+)
+
+
+def test_one_start_is_a_plain_fit():
+    plain = fit(*SMALL.build(KARATE), KARATE, SMALL.settings)
+    assert fit_recipe(SMALL, KARATE).history["elbo"] == plain.history["elbo"]
+
+
+def test_of_several_starts_the_best_is_kept_with_its_seed():
+    single = [fit_recipe(SMALL.override(fit={"seed": s}), KARATE) for s in (4, 5, 6, 7)]
+    scores = [f.history["elbo"][-1] for f in single]  # a twentieth of 30 steps is the last one
+    assert [restarts.final_score(f) for f in single] == scores
+    best = int(np.argmax(scores))
+    found = fit_recipe(SMALL, KARATE, 4)
+    assert found.settings.seed == 4 + best
+    assert found.history["elbo"] == single[best].history["elbo"]
+    assert torch.equal(
+        found.link_probabilities(draws=3, seed=0), single[best].link_probabilities(draws=3, seed=0)
+    )
+
+
+def test_with_held_out_pairs_validation_tells_starts_apart():
+    split = random_split(KARATE, val=0.2, test=0.1)
+    recipe = SMALL.override(fit={"validate_every": 5})
+    single = [fit_recipe(recipe.override(fit={"seed": s}), split) for s in (4, 5, 6)]
+    scores = [
+        max((a + b) / 2 for a, b in zip(f.history["val_auc"], f.history["val_ap"], strict=True))
+        for f in single
+    ]
+    found = fit_recipe(recipe, split, 3)
+    assert found.settings.seed == 4 + int(np.argmax(scores))
+
+
+def test_a_start_is_scored_by_the_state_it_returns():
+    """Validations before the warm-up ends are no candidates for the result, and must not rank starts either."""
+    split = random_split(KARATE, val=0.2, test=0.1)
+    recipe = SMALL.override(fit={"validate_every": 5, "kl_warmup": 20})
+    found = fit_recipe(recipe, split)
+    found.history["val_auc"][0] = found.history["val_ap"][0] = 1.0  # step 4 of a warm-up of 20
+    at = found.history["val_step"].index(found.best_step)
+    own = (found.history["val_auc"][at] + found.history["val_ap"][at]) / 2
+    assert own < 1.0
+    assert restarts.final_score(found) == own
+
+
+def test_starts_are_counted_from_one_and_several_are_not_resumed(tmp_path):
+    with pytest.raises(ValueError, match="restarts must be at least 1, not 0"):
+        fit_recipe(SMALL, KARATE, 0)
+    with pytest.raises(ValueError, match="cannot be resumed"):
+        fit_recipe(SMALL, KARATE, 2, folder=tmp_path, resume=True)
