@@ -7,11 +7,12 @@ import logging
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:  # torch and Pyro are loaded by the commands, not by --help
@@ -157,16 +158,17 @@ def fit(
     observed = data.load(graph, **options)
     held_out = _held_out(observed, split, hold_out, plan.settings.seed)
     folder = out or Path("runs") / observed.title
-    if not (quiet or as_json):
-        console.print(f"{observed!r} → [bold]{folder}[/]")
-    fitted = inference.fit_recipe(
-        plan,
-        observed if held_out is None else held_out,
-        restarts,
-        folder=folder,
-        resume=resume,
-        progress=not (quiet or as_json),
-    )
+    try:
+        fitted = inference.fit_recipe(
+            plan,
+            observed if held_out is None else held_out,
+            restarts,
+            folder=folder,
+            resume=resume,
+            progress=not (quiet or as_json),
+        )
+    except KeyboardInterrupt:
+        _fail("stopped; a run with one start goes on from its last checkpoint with --resume", 130)
     fitted.save(folder)
     if held_out is not None:
         data.write_npz(held_out.full, folder / "full.npz")
@@ -215,10 +217,6 @@ def generate(
     out: Annotated[Path, typer.Option(help="Folder for the graphs.")] = Path("generated"),
     count: Annotated[int, typer.Option(help="How many graphs.")] = 10,
     source: Annotated[str, typer.Option("--from", help="posterior or prior.")] = "posterior",
-    restarts: Annotated[
-        int,
-        typer.Option(help="Starts from different weights; the best ELBO (or validation) is kept."),
-    ] = 1,
     seed: Annotated[int | None, typer.Option(help="Of the draws.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -280,8 +278,6 @@ def main() -> None:
         if type(error).__name__ != "InferenceError":
             raise
         _fail(str(error))
-    except KeyboardInterrupt:
-        _fail("stopped; a run with checkpoints goes on with --resume", 130)
 
 
 _GUIDES = {GuideKind.structured: "StructuredMeanField", GuideKind.mean_field: "MeanField"}
@@ -296,10 +292,10 @@ def _default(recipe: type[Recipe]) -> Recipe:
     )
 
 
-def _fail(message: str, code: int = 2) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(
-        f"[bold red]graphlore:[/] {message}", markup=True
-    )
+def _fail(message: str, code: int = 2) -> NoReturn:
+    # one line: what Pyro appends to a message (the shapes of a trace) is for a story's author
+    line = escape(message.splitlines()[0] if message else "failed without a word")
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]graphlore:[/] {line}")
     sys.exit(code)
 
 
@@ -315,11 +311,17 @@ def _saved_split(run: Path, file: Path | None) -> Split:
     from . import data
 
     given = file or run / "split.npz"
-    full = run / "full.npz"
-    if not given.exists() or not full.exists():
+    if not given.exists():
         raise ValueError(
-            f"{run} holds no split: fit with --hold-out or --split, so that there are pairs to score"
+            f"{run} holds no split ({given} is not there): fit with --hold-out or --split, so that "
+            "there are pairs to score"
         )
+    full = run / "full.npz"
+    if not full.exists():
+        logging.warning(
+            "the run was fitted to the whole graph: these pairs were not held out from it"
+        )
+        full = run / "graph.npz"
     return data.given_split(data.read_graph(full), given)
 
 

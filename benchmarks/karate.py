@@ -68,7 +68,14 @@ def main() -> None:
             z = readout(nodes.embedding.numpy(), clubs)
             elbo = float(np.mean(fit.history["elbo"][-100:]))
             rows.append((elbo, *b, *z, fit.history["seconds"][-1]))
-            print(name, seed, [round(float(v), 1) for v in rows[-1]], "untrained", untrained[-1], flush=True)
+            print(
+                name,
+                seed,
+                [round(float(v), 1) for v in rows[-1]],
+                "untrained",
+                untrained[-1],
+                flush=True,
+            )
         columns = list(zip(*rows, strict=True))
         cells = [f"{statistics.mean(c):.1f} ({min(c):.0f} to {max(c):.0f})" for c in columns]
         lines.append(f"| {name} | {' | '.join(cells)} |")

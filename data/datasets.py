@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
 import os
 from functools import partial
@@ -128,7 +129,13 @@ def load(name_or_path: str | Path, **options: Any) -> Graph:
     known = _known()
     text = str(name_or_path)
     if isinstance(name_or_path, str) and text.lower() in known:
-        return known[text.lower()](**options)
+        make = known[text.lower()]
+        unknown = sorted(set(options) - set(inspect.signature(make).parameters))
+        if unknown:
+            raise GraphError(
+                f"{', '.join(unknown)} is for reading files; {text!r} is a known dataset and takes no such option."
+            )
+        return make(**options)
     path = Path(name_or_path)
     looks_like_path = isinstance(name_or_path, Path) or path.suffix or len(path.parts) > 1
     if not looks_like_path and not path.exists():

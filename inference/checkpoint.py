@@ -4,32 +4,122 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..data import Graph
 from .elbo import InferenceError
+from .run import Run
 from .settings import FitSettings
 
-if TYPE_CHECKING:
-    from .training import _Run
+__all__ = ["Checkpoints", "read_tensors", "write_tensors"]
 
-__all__ = ["State", "load", "load_random_state", "read_tensors", "save", "write_tensors"]
+_PLAIN = ("step", "settled", "best_step", "best_score", "waited", "seconds", "history")
 
 
-class State:
-    """A run as named tensors and plain values, there and back."""
+class Checkpoints:
+    """Keeps the last good state of a run, in memory and in a folder's checkpoint.safetensors.
 
-    _PLAIN = ("step", "settled", "best_step", "best_score", "waited", "seconds", "history")
+    A state is only proposed when it is reached; it counts as good, and is written, once the objective and its gradient
+    have been found finite there.
 
-    def __init__(self, run: _Run) -> None:
-        self.run = run
+    Arguments:
+        folder: where the file goes; None keeps the state in memory alone.
+    """
 
-    def tensors(self) -> dict[str, Tensor]:
+    def __init__(
+        self, run: Run, settings: FitSettings, graph: Graph, folder: str | Path | None
+    ) -> None:
+        self.run, self.settings = run, settings
+        self.file = None if folder is None else Path(folder) / "checkpoint.safetensors"
+        self.identity = {
+            "story": _described(run.story),
+            "guide": _described(run.guide),
+            "graph": graph.fingerprint(),
+        }
+        self._good = {k: v.clone() for k, v in run.weights().items()}
+        self._proposed: tuple[dict[str, Tensor], str] | None = None
+        self._random_state: Tensor | None = None
+
+    def propose(self) -> None:
+        """Remember the present state; it becomes the last good one if the next step finds it sound."""
+        self._proposed = self._tensors(), self._plain()
+
+    def confirm(self) -> None:
+        """The proposed state has been evaluated and is sound.
+
+        Raises:
+            InferenceError: the folder cannot be written to; the earlier checkpoint is untouched.
+        """
+        if self._proposed is None:
+            return
+        (tensors, plain), self._proposed = self._proposed, None
+        self._good = {
+            k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")
+        }
+        if self.file is not None:
+            write_tensors(self.file, tensors, {"run": plain})
+
+    def finish(self) -> None:
+        """Write what was proposed last, if its weights are numbers."""
+        if self._proposed is not None:
+            tensors = self._proposed[0]
+            if all(bool(torch.isfinite(v).all()) for k, v in tensors.items() if k != "random"):
+                self.confirm()
+
+    def break_down(self, step: int, reason: str) -> InferenceError:
+        """Put the last good weights back; the error to raise."""
+        self.run.put(self._good)
+        kept = "" if self.file is None or not self.file.exists() else f", which {self.file} keeps"
+        return InferenceError(
+            f"step {step}: {reason}. Story and guide hold the last good state{kept}. "
+            "A smaller learning_rate or clip usually helps"
+        )
+
+    def load(self) -> None:
+        """Go back to the state in the file.
+
+        Raises:
+            InferenceError: no such file, a damaged one, or one of another story, guide, graph or settings.
+        """
+        assert self.file is not None
+        tensors, metadata = read_tensors(self.file)
+        try:
+            plain = json.loads(metadata["run"])
+            before = FitSettings.from_dict(plain["settings"])
+            identity, values = plain["identity"], {name: plain[name] for name in _PLAIN}
+            random_state = tensors.pop("random")
+        except (KeyError, TypeError, ValueError) as error:
+            raise InferenceError(f"{self.file} is no checkpoint of a fit: {error}") from None
+        if before != self.settings:
+            now = self.settings.to_dict()
+            changed = [k for k, v in before.to_dict().items() if now[k] != v]
+            raise InferenceError(
+                f"{self.file} was written with other settings ({', '.join(changed)}): resume with the same ones, or "
+                "fit anew"
+            )
+        for kind, mine in json.loads(json.dumps(self.identity)).items():
+            if identity.get(kind) != mine:
+                raise InferenceError(
+                    f"{self.file} is of another {kind}: resume with the same one, or fit anew"
+                )
+        self._restore(tensors)
+        for name, value in values.items():
+            setattr(self.run, name, value)
+        self._random_state = random_state
+
+    def load_random_state(self) -> None:
+        """Set torch's generator to where the checkpoint left it."""
+        if self._random_state is not None:
+            torch.set_rng_state(self._random_state.cpu())
+
+    def _tensors(self) -> dict[str, Tensor]:
         run = self.run
         found = {f"weights.{k}": v for k, v in run.weights().items()}
         found |= {f"average.{k}": v for k, v in run.average.items()}
@@ -37,79 +127,50 @@ class State:
         found |= {f"baseline.{k}": v for k, v in run.elbo.averages.get_extra_state().items()}
         for i, state in run.optimizer.state_dict()["state"].items():
             found |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
-        return found | {"random": torch.get_rng_state()}
+        found["random"] = torch.get_rng_state()
+        return {k: v.detach().clone() for k, v in found.items()}
 
-    def plain(self) -> dict[str, Any]:
-        return {name: getattr(self.run, name) for name in self._PLAIN}
+    def _plain(self) -> str:
+        values = {name: getattr(self.run, name) for name in _PLAIN}
+        return json.dumps(
+            {"settings": self.settings.to_dict(), "identity": self.identity, **values}
+        )
 
-    def restore(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+    def _restore(self, tensors: dict[str, Tensor]) -> None:
         run = self.run
         expected = {f"weights.{k}": v.shape for k, v in run.weights().items()}
         held = {k: v.shape for k, v in tensors.items() if k.startswith("weights.")}
         if expected != held:
             raise InferenceError(
-                "the checkpoint is of another story or guide: its weights differ in name or shape"
+                f"{self.file} is of another story or guide: its weights differ in name or shape"
             )
         device = next(iter(run.weights().values())).device
         parts: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
-            parts.setdefault(part, {})[rest] = tensor if part == "random" else tensor.to(device)
+            parts.setdefault(part, {})[rest] = tensor.to(device)
         run.put(parts["weights"])
+        self._good = parts["weights"]
         run.average, run.best = parts.get("average", {}), parts.get("best", {})
         run.elbo.averages.set_extra_state(parts.get("baseline", {}))
         optimizer = run.optimizer.state_dict()
         for name, tensor in parts.get("optimizer", {}).items():
             i, _, key = name.partition(".")
+            # torch keeps the step counter of Adam on the CPU
             optimizer["state"].setdefault(int(i), {})[key] = (
                 tensor.cpu() if key == "step" else tensor
             )
         run.optimizer.load_state_dict(optimizer)
-        run.random_state = parts["random"][""]
-        for name in self._PLAIN:
-            setattr(run, name, plain[name])
-
-
-def save(file: Path, state: State, settings: FitSettings) -> None:
-    """Write a checkpoint; the one before it stays until this one is whole.
-
-    Raises:
-        InferenceError: the folder cannot be written to (full, read-only); the earlier checkpoint is untouched.
-    """
-    plain = {"settings": settings.to_dict(), **state.plain()}
-    write_tensors(file, state.tensors(), {"run": json.dumps(plain)})
-
-
-def load(file: Path, state: State, settings: FitSettings) -> None:
-    """Put a checkpoint into a run.
-
-    Raises:
-        InferenceError: no such file, a damaged one, or one of another story, guide or settings.
-    """
-    tensors, metadata = read_tensors(file)
-    try:
-        plain = json.loads(metadata["run"])
-        before = FitSettings.from_dict(plain.pop("settings"))
-    except (KeyError, ValueError) as error:
-        raise InferenceError(f"{file} is no checkpoint of a fit: {error}") from None
-    if before != settings:
-        changed = [k for k, v in settings.to_dict().items() if before.to_dict()[k] != v]
-        raise InferenceError(
-            f"{file} was written with other settings ({', '.join(changed)}): resume with the same ones, or fit anew"
-        )
-    state.restore(tensors, plain)
-
-
-def load_random_state(random_state: Tensor | None) -> None:
-    """Set torch's generator to where the checkpoint left it."""
-    if random_state is not None:
-        torch.set_rng_state(random_state.cpu())
 
 
 def write_tensors(
     file: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
-    """A safetensors file, written beside its name and then moved there."""
+    """A safetensors file, written beside its name and then moved there.
+
+    Raises:
+        InferenceError: the folder cannot be written to (full, read-only, a file in its place).
+    """
     partial = file.with_name(file.name + ".partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +181,8 @@ def write_tensors(
         )
         os.replace(partial, file)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise InferenceError(f"cannot write {file}: {error}") from None
 
 
@@ -134,6 +196,11 @@ def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise InferenceError(f"there is no file {file}")
     try:
         with safe_open(file, framework="pt") as opened:
-            return {k: opened.get_tensor(k) for k in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+            tensors = {k: opened.get_tensor(k) for k in opened.keys()}  # noqa: SIM118
+            return tensors, opened.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise InferenceError(f"{file} is damaged or not a safetensors file: {error}") from None
+
+
+def _described(module: Any) -> dict[str, Any]:
+    return {"class": type(module).__name__, "options": getattr(module, "options", {})}

@@ -109,11 +109,13 @@ class DyadicELBO(TraceGraph_ELBO):
             traces = _trace_pair(model, guide, args, kwargs)
             if self._structure.sites == _site_names(*traces):
                 return traces
-        # The first time, or with other sites than before: Pyro's checks and provenance tracking, at their price.
-        traces = super()._get_trace(model, guide, args, kwargs)
-        check_sites(*traces)
-        self._structure = Structure.read(*traces)
-        return traces
+        # The first time, or with other sites than before: Pyro's checks and provenance tracking, at their price, and
+        # on random numbers of their own, so that every evaluation draws and adds up in the same way.
+        with torch.random.fork_rng():
+            tracked = super()._get_trace(model, guide, args, kwargs)
+        check_sites(*tracked)
+        self._structure = Structure.read(*tracked)
+        return _trace_pair(model, guide, args, kwargs)
 
     def _loss_and_surrogate_loss_particle(
         self, model_trace: Trace, guide_trace: Trace

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -11,7 +13,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from ..data import Graph, Split, read_graph, write_npz
+from ..data import Graph, GraphError, Split, read_graph, write_npz
 from . import evaluate as evaluation
 from . import generate, predict
 from .checkpoint import read_tensors, write_tensors
@@ -19,6 +21,7 @@ from .draws import chunk_size, evaluation_mode, posterior_traces
 from .elbo import InferenceError
 from .posterior import as_attribute, environment, posterior_data
 from .recipe import Recipe
+from .relaxation import exact_memberships
 from .seeds import seeded
 from .settings import FitSettings
 
@@ -84,7 +87,7 @@ class Fit:
                 self.graph,
                 draws,
                 min(predictive_draws, draws),
-                self.attributes(),
+                {**self.attributes(), "draw_seed": self.settings.seed if seed is None else seed},
             )
 
     def link_probabilities(
@@ -209,8 +212,9 @@ class Fit:
         try:
             _write_text(folder / "settings.json", json.dumps(settings, indent=2))
             _write_text(folder / "history.json", json.dumps(self.history))
-            write_npz(self.graph.to("cpu"), folder / "graph.npz")
-        except OSError as error:
+            write_npz(self.graph.to("cpu"), folder / "graph.partial.npz")
+            os.replace(folder / "graph.partial.npz", folder / "graph.npz")
+        except (OSError, GraphError) as error:
             raise InferenceError(f"cannot write to {folder}: {error}") from None
         return folder
 
@@ -226,7 +230,10 @@ class Fit:
             _read_json(folder / "settings.json"),
             _read_json(folder / "history.json"),
         )
-        graph = read_graph(folder / "graph.npz")
+        try:
+            graph = read_graph(folder / "graph.npz")
+        except GraphError as error:
+            raise InferenceError(str(error)) from None
         try:
             recipe = Recipe(**{name: settings[name] for name in ("story", "guide", "fit")})
             story, guide = recipe.restore(graph)
@@ -243,13 +250,20 @@ class Fit:
                 }
                 module.load_state_dict(own)
         except RuntimeError as error:
+            told = " ".join(str(error).split())
             raise InferenceError(
-                f"{folder / 'weights.safetensors'} does not fit settings.json: {error}"
+                f"{folder / 'weights.safetensors'} does not fit settings.json: {told}"
             ) from None
         return cls(story, guide, graph, recipe.settings, history, best_step, used)
 
-    def _seeded(self, seed: int | None) -> Any:
-        return seeded(self.settings.seed if seed is None else seed, self.settings.device)
+    @contextmanager
+    def _seeded(self, seed: int | None) -> Iterator[None]:
+        """Every question to the posterior is asked with its own seed, and of exact memberships."""
+        with (
+            seeded(self.settings.seed if seed is None else seed, self.settings.device),
+            exact_memberships(self.story, self.guide),
+        ):
+            yield
 
 
 def _weights(story: nn.Module, guide: nn.Module) -> dict[str, Tensor]:

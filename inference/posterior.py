@@ -189,7 +189,7 @@ class _Groups:
         pairs = pairs[:, ~torch.isin(keys, graph.missing[0] * n + graph.missing[1])]
         adjacency = _sparse(pairs, n)
         for name, value in graph_statistics(adjacency, graph.num_dyads).items():
-            self._put(self.predictive, name, torch.tensor([value]))
+            self._put(self.predictive, name, torch.tensor([value], dtype=torch.float64))
         self._put(self.predictive, "degree", torch.as_tensor(adjacency.sum(1)).reshape(1, n))
         if self.pairs is not None:
             keys = pairs[0] * n + pairs[1]

@@ -34,6 +34,8 @@ def link_probabilities(
         raise ValueError(f"pairs name nodes outside of 0..{graph.num_nodes - 1}")
     pairs = pairs.to(graph.edge_index.device)
     total = torch.zeros(pairs.shape[1], device=pairs.device)
+    if not pairs.shape[1]:
+        return total
     per_pass = max(1, _PAIRS // max(1, pairs.shape[1]))
     with evaluation_mode(story, guide):
         chunk = min(per_pass, chunk_size(graph, story.truncation, draws))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from .settings import FitSettings
 __all__ = ["Recipe"]
 
 _STORIES = ("DGLFRM",)
+_TABLES = ("story", "guide", "fit")
 _GUIDES = ("StructuredMeanField", "MeanField")
 
 
@@ -60,13 +62,14 @@ class Recipe:
             raise InferenceError(f"there is no file {path}") from None
         except (OSError, ValueError) as error:
             raise InferenceError(f"{path} is no readable recipe: {error}") from None
-        return cls(**{name: tables.get(name, {}) for name in ("story", "guide", "fit")})
+        found = {} if not isinstance(tables, dict) else {n: tables.get(n, {}) for n in _TABLES}
+        if not found or not all(isinstance(table, dict) for table in found.values()):
+            raise InferenceError(f"{path} is no recipe: it needs the tables {', '.join(_TABLES)}")
+        return cls(**found)
 
     def override(self, **changes: Mapping[str, Any]) -> Recipe:
         """The same recipe with some options replaced, given by table: ``override(fit={"steps": 100})``."""
-        return Recipe(
-            **{n: {**getattr(self, n), **changes.get(n, {})} for n in ("story", "guide", "fit")}
-        )
+        return Recipe(**{n: {**getattr(self, n), **changes.get(n, {})} for n in _TABLES})
 
     @property
     def settings(self) -> FitSettings:
@@ -79,15 +82,16 @@ class Recipe:
         if options.get("features") is not None and graph.features is not None:
             options.setdefault("num_features", graph.features.shape[1])
         options.pop("num_nodes", None)
-        with seeded(self.settings.seed):
+        with seeded(self.settings.seed), _named_kinds():
             story = story_class(graph.num_nodes, **options).start_at(graph)
             return story, guide_class(story, graph, **_options(self.guide))
 
     def restore(self, graph: Graph) -> tuple[Any, Any]:
         """(story, guide) as described, number of nodes included, for weights to be loaded into."""
         story_class, guide_class = self._classes()
-        story = story_class(**_options(self.story))
-        return story, guide_class(story, graph, **_options(self.guide))
+        with _named_kinds():
+            story = story_class(**_options(self.story))
+            return story, guide_class(story, graph, **_options(self.guide))
 
     def _classes(self) -> tuple[Any, Any]:
         story, guide = self.story.get("name", _STORIES[0]), self.guide.get("name", _GUIDES[0])
@@ -95,6 +99,15 @@ class Recipe:
             if name not in known:
                 raise ValueError(f"there is no {kind} {name!r}; known are {', '.join(known)}")
         return getattr(models, story), getattr(guides, guide)
+
+
+@contextmanager
+def _named_kinds() -> Iterator[None]:
+    """An option of a wrong kind ("six" for 6) as a ValueError, as one out of range is."""
+    try:
+        yield
+    except TypeError as error:
+        raise ValueError(f"an option of the recipe is of the wrong kind: {error}") from None
 
 
 def _options(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,8 +47,7 @@ def fit_recipe(recipe: Recipe, graph: Graph | Split, restarts: int = 1, **option
 def final_score(fitted: Fit) -> float:
     """What restarts are compared by: best validation (mean of AUC and AP), else the mean ELBO of the last steps."""
     history = fitted.history
-    if history["val_auc"]:
-        return max(
-            0.5 * (a + b) for a, b in zip(history["val_auc"], history["val_ap"], strict=True)
-        )
+    if fitted.best_step is not None:
+        best = history["val_step"].index(fitted.best_step)
+        return 0.5 * (history["val_auc"][best] + history["val_ap"][best])
     return float(np.mean(history["elbo"][-max(1, len(history["elbo"]) // 20) :]))

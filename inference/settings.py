@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
+
+import torch
 
 __all__ = ["FitSettings", "Gradient"]
 
@@ -69,44 +72,55 @@ class FitSettings:
     checkpoint_every: int = 200
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "num_particles",
-            "validate_every",
-            "validation_draws",
-            "checkpoint_every",
-        ):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        counts = "steps expectation_columns num_particles validate_every validation_draws checkpoint_every"
+        for name in counts.split():
+            _require(
+                _is_whole(value := getattr(self, name)) and value >= 1,
+                name,
+                value,
+                "at least 1, a whole number",
+            )
+        for name in ("kl_warmup", "kl_hold", "settle", "seed"):
+            _require(
+                _is_whole(value := getattr(self, name)) and value >= 0,
+                name,
+                value,
+                "not negative, a whole number",
+            )
         for name in ("learning_rate", "kl_weight"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "positive")
-        for name in ("weight_decay", "kl_warmup", "kl_hold", "settle", "seed"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "not negative")
-        _require(self.clip is None or self.clip > 0, "clip", self.clip, "positive or None")
-        _require(0 <= self.averaging < 1, "averaging", self.averaging, "in [0, 1)")
+            _require(
+                _is_number(value := getattr(self, name)) and value > 0,
+                name,
+                value,
+                "positive, a number",
+            )
+        decay, averaging = self.weight_decay, self.averaging
+        _require(_is_number(decay) and decay >= 0, "weight_decay", decay, "not negative")
+        _require(_is_number(averaging) and 0 <= averaging < 1, "averaging", averaging, "in [0, 1)")
+        clip, patience, temperatures = self.clip, self.patience, self.concrete_temperatures
+        _require(clip is None or (_is_number(clip) and clip > 0), "clip", clip, "positive or None")
         _require(
-            self.patience is None or self.patience >= 1,
+            patience is None or (_is_whole(patience) and patience >= 1),
             "patience",
-            self.patience,
+            patience,
             "at least 1 or None",
         )
         _require(
-            min(self.concrete_temperatures) > 0,
+            isinstance(temperatures, tuple)
+            and len(temperatures) == 2
+            and all(_is_number(t) and t > 0 for t in temperatures),
             "concrete_temperatures",
-            self.concrete_temperatures,
-            "positive",
+            temperatures,
+            "positive, two numbers: of the story, of the guide",
         )
-        _require(
-            self.schedule in get_args(Schedule),
-            "schedule",
-            self.schedule,
-            f"one of {get_args(Schedule)}",
-        )
-        _require(
-            self.gradient in get_args(Gradient),
-            "gradient",
-            self.gradient,
-            f"one of {get_args(Gradient)}",
-        )
+        for name, choices in (("schedule", get_args(Schedule)), ("gradient", get_args(Gradient))):
+            _require(
+                getattr(self, name) in choices,
+                name,
+                getattr(self, name),
+                f"one of {choices}",
+            )
+        _check_device(self.device)
 
     def kl_weight_at(self, step: int) -> float:
         """Weight of the divergence in step 0, 1, ..."""
@@ -138,3 +152,24 @@ class FitSettings:
 def _require(holds: bool, name: str, value: object, allowed: str) -> None:
     if not holds:
         raise ValueError(f"{name} must be {allowed}, not {value!r}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_device(device: object) -> None:
+    try:
+        found = torch.device(device)  # type: ignore[call-overload]
+    except (RuntimeError, TypeError, ValueError):
+        raise ValueError(
+            f"device must be one that torch knows (cpu, cuda, cuda:0, mps), not {device!r}"
+        ) from None
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {device!r} is not here: torch sees {torch.cuda.device_count()} CUDA devices"
+        )

@@ -82,11 +82,11 @@ class DGLFRM(PyroModule):
         _check_choice("sticks", sticks, ("global", "local"))
         _check_choice("features", features, (None, "bernoulli", "normal"))
         _check_choice("bias", bias, ("none", "global", "node"))
-        if truncation < 1:
+        if not isinstance(truncation, int) or truncation < 1:
             raise ValueError(
                 f"truncation is the number of communities, at least 1, not {truncation}"
             )
-        if not alpha > 0:
+        if not isinstance(alpha, int | float) or not alpha > 0:
             raise ValueError(f"alpha is a positive concentration, not {alpha}")
         if (features is None) != (num_features is None):
             raise ValueError("features and num_features are given together, or neither")

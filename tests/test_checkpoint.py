@@ -212,7 +212,7 @@ def test_other_settings_are_refused_by_name(stopped):
 def test_another_story_or_guide_is_refused_and_stays_as_it_is(stopped, pair):
     story, guide = a_pair(**pair)
     before = {k: v.clone() for k, v in (story.state_dict() | guide.state_dict()).items()}
-    with pytest.raises(InferenceError, match="of another story or guide"):
+    with pytest.raises(InferenceError, match=r"of another (story|guide)"):
         resume(stopped, (story, guide))
     after = story.state_dict() | guide.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)
@@ -224,7 +224,7 @@ def test_another_story_or_guide_is_refused_and_stays_as_it_is(stopped, pair):
     ids=["alpha", "class_weight", "dropout"],
 )
 def test_another_story_with_weights_of_the_same_shape_is_refused_too(stopped, pair):
-    with pytest.raises(InferenceError, match="another story or guide"):
+    with pytest.raises(InferenceError, match=r"another (story|guide)"):
         resume(stopped, a_pair(**pair))
 
 

@@ -79,13 +79,13 @@ def test_a_fit_raises_the_elbo_on_karate(gradient):
 def test_the_gradient_asked_for_is_the_one_that_is_used(gradient, name):
     """The estimator of the run is of the class that the setting names."""
     seen = []
-    start = training_module._Run.start.__func__
+    start = training_module.Run.start.__func__
 
     def spy(cls, story, guide, elbo, settings):
         seen.append(elbo)
         return start(cls, story, guide, elbo, settings)
 
-    with mock.patch.object(training_module._Run, "start", classmethod(spy)):
+    with mock.patch.object(training_module.Run, "start", classmethod(spy)):
         a_fit(steps=1, gradient=gradient, expectation_columns=5)
     assert [type(e).__name__ for e in seen] == [name]
     if gradient == "local_expectation":

@@ -167,7 +167,7 @@ def test_overrides_replace_options_and_keep_the_others(toml):
             {"guide": {"name": "Oracle"}},
             "there is no guide 'Oracle'; known are StructuredMeanField, MeanField",
         ),
-        ({"fit": {"steps": 0}}, "steps must be at least 1, not 0"),
+        ({"fit": {"steps": 0}}, "steps must be at least 1"),
         ({"story": {"z": 1, "a": 2}}, r"option\(s\) a, z;"),
     ],
 )

@@ -1,0 +1,52 @@
+"""Which memberships story and guide have for the length of a block: exact bits, or their relaxation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from ..models.concrete import Concrete
+from .settings import FitSettings
+
+__all__ = ["as_fitted", "exact_memberships"]
+
+
+@contextmanager
+def exact_memberships(story: Any, guide: Any) -> Iterator[None]:
+    with _set_relaxation(story, None), _set_relaxation(guide, None):
+        yield
+
+
+@contextmanager
+def _set_relaxation(module: Any, relaxation: Concrete | None) -> Iterator[None]:
+    if not hasattr(module, "relaxation"):
+        yield
+        return
+    before = module.relaxation
+    module.relaxation = relaxation
+    try:
+        yield
+    finally:
+        module.relaxation = before
+
+
+def as_fitted(story: Any, guide: Any, settings: FitSettings) -> AbstractContextManager[Any]:
+    """Story and guide with the memberships that the gradient estimator works on."""
+    relaxed = [m for m in (story, guide) if getattr(m, "relaxation", None) is not None]
+    if settings.gradient != "concrete":
+        if relaxed:
+            raise ValueError(
+                f"gradient={settings.gradient!r} is for exact memberships, but the story or the guide was made with "
+                "a relaxation: use gradient='concrete', or make them without one"
+            )
+        return nullcontext()
+    if not (hasattr(story, "relaxation") and hasattr(guide, "relaxation")):
+        raise ValueError("gradient='concrete' needs a story and a guide with memberships to relax")
+    return _both_relaxed(story, guide, *map(Concrete, settings.concrete_temperatures))
+
+
+@contextmanager
+def _both_relaxed(story: Any, guide: Any, prior: Concrete, posterior: Concrete) -> Iterator[None]:
+    with _set_relaxation(story, prior), _set_relaxation(guide, posterior):
+        yield
