@@ -69,8 +69,7 @@ def exact(split: gl.data.Split) -> tuple[Any, Any, dict[str, Any]]:
         edge_dropout=0.5,
     )
     settings = {
-        "gradient": "local_expectation",
-        "expectation_columns": 32,
+        "gradient": "dyadic",
         "kl_hold": 150,
         "kl_warmup": 350,
         "steps": 600,

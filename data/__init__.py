@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from .anything import as_graph
 from .convert import (
-    as_graph,
     from_dense,
     from_edges,
     from_networkx,
@@ -14,8 +14,9 @@ from .convert import (
 )
 from .datasets import karate, load, planetoid
 from .files import read_graph, write_npz
-from .graph import Graph, GraphError
+from .graph import Graph
 from .splits import Split, given_split, random_split
+from .validation import GraphError
 
 __all__ = [
     "Graph",

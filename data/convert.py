@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
@@ -13,13 +12,13 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from .graph import Graph, GraphError, _as_pairs, _few, _few_pairs, _plural
+from .graph import Graph
+from .validation import GraphError, as_pairs, few, few_pairs, plural
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 __all__ = [
-    "as_graph",
     "from_dense",
     "from_edges",
     "from_networkx",
@@ -52,7 +51,7 @@ def _pair_array(edges: Any) -> np.ndarray:
         if bad:
             raise GraphError(
                 f"{len(bad)} of {len(rows)} entries of the edge list are not pairs: "
-                f"{_few([repr(row) for row in bad])}."
+                f"{few([repr(row) for row in bad])}."
             )
         array = np.empty((len(rows), 2), dtype=object)
         for column in (0, 1):
@@ -83,8 +82,8 @@ def _number_names(array: np.ndarray, names: Sequence[Any] | None) -> tuple[np.nd
     bad = [x for x in flat if isinstance(x, float | bool) or x is None]
     if bad:
         raise GraphError(
-            f"{_plural(len(bad), 'end')} of an edge is neither an integer id nor a name: "
-            f"{_few([repr(x) for x in bad])}; convert whole numbers with .astype(int)."
+            f"{plural(len(bad), 'end')} of an edge is neither an integer id nor a name: "
+            f"{few([repr(x) for x in bad])}; convert whole numbers with .astype(int)."
         )
     try:
         order: list[Any] = list(dict.fromkeys(flat)) if names is None else list(names)
@@ -99,8 +98,8 @@ def _number_names(array: np.ndarray, names: Sequence[Any] | None) -> tuple[np.nd
         raise GraphError(f"Node names must be hashable: {error}.") from None
     if unknown:
         raise GraphError(
-            f"{_plural(len(unknown), 'node')} of the edges not among the names: "
-            f"{_few([repr(x) for x in unknown])}."
+            f"{plural(len(unknown), 'node')} of the edges not among the names: "
+            f"{few([repr(x) for x in unknown])}."
         )
     ids = np.fromiter((place[x] for x in flat), dtype=np.int64, count=len(flat))
     return ids.reshape(array.shape), order
@@ -140,7 +139,7 @@ def from_edges(
                 _log.warning(
                     "%s of 0 .. %d occur in no edge and become isolated nodes; "
                     "compact=True numbers the others anew",
-                    _plural(unused, "id"),
+                    plural(unused, "id"),
                     num_nodes - 1,
                 )
         return Graph(num_nodes, array.T, **options)
@@ -188,7 +187,7 @@ def from_scipy(
     if odd.size and not binarize:
         raise GraphError(
             f"The adjacency matrix has {odd.size} entries besides 0 and 1 (such as "
-            f"{_few(np.unique(odd)[:6].tolist())}). Weights are not supported by the Bernoulli "
+            f"{few(np.unique(odd)[:6].tolist())}). Weights are not supported by the Bernoulli "
             "stories yet; binarize=True takes every non-zero as an edge."
         )
     rows, cols = coo.row.astype(np.int64), coo.col.astype(np.int64)
@@ -202,8 +201,8 @@ def from_scipy(
         one_sided = not (rows > cols).any() or not (rows < cols).any()
         hint = "it holds one triangle only: pass A + A.T" if one_sided else "symmetrise it"
         raise GraphError(
-            f"The adjacency matrix is not symmetric: {_plural(differ.nnz, 'pair')} differ "
-            f"({_few_pairs(shown)}); {hint}, or directed=True for arcs."
+            f"The adjacency matrix is not symmetric: {plural(differ.nnz, 'pair')} differ "
+            f"({few_pairs(shown)}); {hint}, or directed=True for arcs."
         )
     upper = rows <= cols  # the diagonal stays in, to be refused or cleaned
     return Graph(csr.shape[0], np.stack([rows[upper], cols[upper]]), clean=clean, **kw)
@@ -314,7 +313,7 @@ def to_networkx(graph: Graph) -> nx.Graph:
     if graph.missing.shape[1]:
         _log.warning(
             "%s left out: NetworkX knows no missing edges",
-            _plural(graph.missing.shape[1], "missing dyad"),
+            plural(graph.missing.shape[1], "missing dyad"),
         )
     return out
 
@@ -347,7 +346,7 @@ def from_pyg(data: Data, *, directed: bool | None = None, clean: bool = False, *
         )
     num_nodes = data.num_nodes
     # Validate as arcs first: a repeated arc is an error, the reverse of an arc is not.
-    arcs = Graph(num_nodes, _as_pairs(edges, "edge_index"), directed=True, clean=clean,
+    arcs = Graph(num_nodes, as_pairs(edges, "edge_index"), directed=True, clean=clean,
                  allow_empty=kw.get("allow_empty", False)).edge_index  # fmt: skip
     keys = arcs[0] * num_nodes + arcs[1]
     if directed is None:
@@ -393,37 +392,3 @@ def to_pyg(graph: Graph) -> Data:
 
 
 # -- anything ---------------------------------------------------------------------------------
-
-
-def as_graph(source: Any, **options: Any) -> Graph:
-    """A graph from whatever holds one.
-
-    Args:
-        source: A :class:`Graph` (returned as it is), a NetworkX graph, a SciPy sparse or dense
-            (NumPy, torch) adjacency matrix, a PyG ``Data``, or a dataset name or file path.
-        **options: Passed on to the function for that form.
-
-    Raises:
-        GraphError: If the form is not known, or that function refuses it.
-    """
-    if isinstance(source, Graph):
-        if options:
-            raise GraphError(f"A Graph is taken as it is; it has no use for {', '.join(options)}.")
-        return source
-    if isinstance(source, str | Path):
-        from .datasets import load  # datasets builds on this module
-
-        return load(source, **options)
-    if isinstance(source, nx.Graph):
-        return from_networkx(source, **options)
-    if sp.issparse(source):
-        return from_scipy(source, **options)
-    if isinstance(source, np.ndarray | Tensor):
-        return from_dense(source, **options)
-    if hasattr(source, "edge_index") and hasattr(source, "num_nodes"):
-        return from_pyg(source, **options)
-    raise GraphError(
-        f"Cannot read a graph from {type(source).__name__}; known are Graph, NetworkX graphs, "
-        "SciPy sparse and NumPy or torch dense adjacency matrices, PyG Data, dataset names and "
-        "file paths. Lists of pairs go through from_edges."
-    )

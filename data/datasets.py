@@ -13,7 +13,8 @@ from typing import Any
 
 from .convert import from_pyg
 from .files import read_graph
-from .graph import Graph, GraphError
+from .graph import Graph
+from .validation import GraphError
 
 __all__ = ["karate", "load", "planetoid"]
 

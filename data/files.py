@@ -15,7 +15,8 @@ import scipy.io
 import scipy.sparse as sp
 
 from .convert import from_dense, from_edges, from_networkx, from_scipy
-from .graph import Graph, GraphError, _plural
+from .graph import Graph
+from .validation import GraphError, plural
 
 __all__ = ["read_graph", "write_npz"]
 
@@ -159,7 +160,7 @@ def _read_edge_list(
         odd = whole.index(False)
         raise GraphError(
             f"line {numbers[odd]} is malformed: {lines[odd][:60]!r} does not begin with two "
-            f"integer ids, as {_plural(share, 'other line')} do."
+            f"integer ids, as {plural(share, 'other line')} do."
         )
     return from_edges(ends, **options)
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .graph import Graph, GraphError, _few, _few_pairs, _normal_dyads, _plural
+from .graph import Graph
+from .validation import GraphError, few, few_pairs, normal_dyads, plural
 
 __all__ = ["Split", "given_split", "random_split"]
 
@@ -154,7 +155,7 @@ def random_split(graph: Graph, val: float = 0.05, test: float = 0.10, seed: int 
     for word, share, got in (("validation", val, num_val), ("test", test, num_test)):
         if share > 0 and got == 0:
             raise GraphError(
-                f"No {word} edges: a share of {share} of {_plural(edges, 'edge')} is less than one."
+                f"No {word} edges: a share of {share} of {plural(edges, 'edge')} is less than one."
             )
     rng = np.random.default_rng(seed)
     present = rng.permutation(_np_keys(graph.edge_index, graph.num_nodes))
@@ -221,11 +222,11 @@ def given_split(
         array = np.asarray(array)
         if array.size and (array.ndim != 2 or array.shape[1] != 2):
             raise GraphError(f"{key} must have shape (n, 2), got {array.shape}.")
-        dyads = _normal_dyads(array.T if array.size else [], n, graph.directed, key)
+        dyads = normal_dyads(array.T if array.size else [], n, graph.directed, key)
         given[key] = _np_keys(dyads, n)
         repeats = len(array) - given[key].size
         if repeats:
-            _log.info("%s: %s counted once", key, _plural(repeats, "repeated dyad"))
+            _log.info("%s: %s counted once", key, plural(repeats, "repeated dyad"))
     _check_positives(graph, given)
 
     edges = _np_keys(graph.edge_index, n)
@@ -236,16 +237,16 @@ def given_split(
         unknown = np.intersect1d(keys, missing)
         if unknown.size:
             raise GraphError(
-                f"{key} has {_plural(unknown.size, 'dyad')} that this graph does not observe "
-                f"({_few_pairs(_pairs_of(unknown, graph))}); their truth is unknown."
+                f"{key} has {plural(unknown.size, 'dyad')} that this graph does not observe "
+                f"({few_pairs(_pairs_of(unknown, graph))}); their truth is unknown."
             )
         wrong = np.intersect1d(keys, edges)
         if wrong.size:
             _log.warning(
                 "%s: %s that are edges in truth (%s), %s",
                 key,
-                _plural(wrong.size, "negative"),
-                _few_pairs(_pairs_of(wrong, graph)),
+                plural(wrong.size, "negative"),
+                few_pairs(_pairs_of(wrong, graph)),
                 "dropped" if false_edges == "drop" else "kept as negatives",
             )
         absent[key] = np.setdiff1d(keys, edges) if false_edges == "drop" else keys
@@ -264,20 +265,19 @@ def _check_positives(graph: Graph, given: dict[str, np.ndarray]) -> None:
     positives = np.concatenate([given[key] for key in _GIVEN[:3]])
     union, counts = np.unique(positives, return_counts=True)
     if union.size < positives.size:
-        pairs = _few_pairs(_pairs_of(union[counts > 1], graph))
+        pairs = few_pairs(_pairs_of(union[counts > 1], graph))
         raise GraphError(
-            f"{_plural(int((counts > 1).sum()), 'edge')} of the split in more than one part: "
+            f"{plural(int((counts > 1).sum()), 'edge')} of the split in more than one part: "
             f"{pairs}; train, validation and test must be disjoint."
         )
     edges = _np_keys(graph.edge_index, graph.num_nodes)
     extra, lacking = np.setdiff1d(union, edges), np.setdiff1d(edges, union)
     if extra.size or lacking.size:
         parts = [
-            f"{_plural(keys.size, 'edge')} only in the {where} "
-            f"({_few_pairs(_pairs_of(keys, graph))})"
+            f"{plural(keys.size, 'edge')} only in the {where} ({few_pairs(_pairs_of(keys, graph))})"
             for keys, where in ((extra, "split"), (lacking, "graph"))
             if keys.size
         ]
         raise GraphError(
-            f"The split is not one of this graph ({graph.num_edges} edges): {_few(parts)}."
+            f"The split is not one of this graph ({graph.num_edges} edges): {few(parts)}."
         )
