@@ -134,6 +134,8 @@ class DyadicELBO(TraceGraph_ELBO):
         for name, site in _samples(model_trace):
             if name in guide_trace.nodes:
                 continue
+            if self.local and structure.upstream[name] and isinstance(site["fn"], DyadicBernoulli):
+                site["fn"].keep_nodes = True
             log_prob = _log_prob(site)
             total = log_prob.sum()
             elbo, surrogate, likelihood = (

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 __all__ = ["DyadicBernoulli", "balanced_weights"]
 
-_TILE = 512  # 1 MB of float32 logits: stays in a core's cache
+_TILE = 384  # 0.6 MB of float32 logits: a core's cache holds them, and a product is long enough to be fast
 
 _DENSE_NODES = 2000
 
@@ -81,6 +81,8 @@ class DyadicBernoulli(TorchDistribution):
             directed,
             tile,
         )
+        #: let log_prob also find the nodes' shares that incident_log_prob reads, at about a sixth of its time
+        self.keep_nodes = False
         self._cached: tuple[Tensor, Tensor] | None = None  # (value, per-node log density)
         nodes = left.shape[-2]
         super().__init__(left.shape[:-2], torch.Size((nodes, nodes)), validate_args=False)
@@ -108,15 +110,8 @@ class DyadicBernoulli(TorchDistribution):
 
         left = grow(self.left, 2)
         assert left is not None
-        return DyadicBernoulli(
-            left,
-            grow(self.right, 2),
-            grow(self.left_bias, 1),
-            grow(self.right_bias, 1),
-            missing=self.missing,
-            weights=self.weights,
-            directed=self.directed,
-            tile=self.tile,
+        return self._like(
+            left, grow(self.right, 2), grow(self.left_bias, 1), grow(self.right_bias, 1)
         )
 
     def untempered(self) -> DyadicBernoulli:
@@ -139,11 +134,14 @@ class DyadicBernoulli(TorchDistribution):
 
         left = pick(self.left, 2)
         assert left is not None
+        return self._like(
+            left, pick(self.right, 2), pick(self.left_bias, 1), pick(self.right_bias, 1)
+        )
+
+    def _like(self, *factors: Any) -> DyadicBernoulli:
+        """The same dyads with other factors and biases."""
         return DyadicBernoulli(
-            left,
-            pick(self.right, 2),
-            pick(self.left_bias, 1),
-            pick(self.right_bias, 1),
+            *factors,
             missing=self.missing,
             weights=self.weights,
             directed=self.directed,
@@ -167,9 +165,11 @@ class DyadicBernoulli(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of an adjacency matrix: (..., ) from (N, N)."""
         present = self.present(value)
-        absent_total, absent_nodes = self._softplus_all(differentiate_nodes=False)
+        absent_total, absent_nodes = self._softplus_all(split=self.keep_nodes)
         corrections = self._corrections(present)
         total = sum((c.sum(-1) for _, c in corrections), start=-self.weights[0] * absent_total)
+        if absent_nodes is None:
+            return total
         with torch.no_grad():
             plain = [(pairs, detach_provenance(c).detach()) for pairs, c in corrections]
             self._cached = (value, self._to_nodes(-self.weights[0] * absent_nodes, plain))
@@ -177,17 +177,18 @@ class DyadicBernoulli(TorchDistribution):
 
     def node_log_prob(self, value: Tensor) -> Tensor:
         """The log density split over nodes, half of a dyad to each end: (..., N); sums to :meth:`log_prob`."""
-        _, absent_nodes = self._softplus_all(differentiate_nodes=True)
         return self._to_nodes(
-            -self.weights[0] * absent_nodes, self._corrections(self.present(value))
+            -self.weights[0] * self._softplus_nodes(), self._corrections(self.present(value))
         )
 
     def incident_log_prob(self, value: Tensor) -> Tensor:
         """For every node the log density of its own dyads, each whole, without gradient: (..., N).
 
-        This is the learning signal of a node's discrete latents. Right after ``log_prob(value)`` it costs nothing.
+        This is the learning signal of a node's discrete latents. Right after ``log_prob(value)`` of a distribution
+        with :attr:`keep_nodes` set it costs nothing.
         """
         if self._cached is None or self._cached[0] is not value:
+            self.keep_nodes = True
             with torch.no_grad():
                 self.log_prob(value)
         assert self._cached is not None
@@ -201,27 +202,24 @@ class DyadicBernoulli(TorchDistribution):
     def _biases(self) -> tuple[Tensor | None, Tensor | None]:
         return self.left_bias, self.right_bias if self.directed else self.left_bias
 
-    def _softplus_all(self, differentiate_nodes: bool) -> tuple[Tensor, Tensor]:
-        """(sum over all dyads of softplus(s), the same split over nodes)."""
-        left_bias, right_bias = self._biases()
-        augmented = _append_bias(self.left, self.right, left_bias, right_bias)
-        left, right = augmented
-        provenance = get_provenance(left) | (
-            get_provenance(right) if right is not None else frozenset()
-        )
-        left = detach_provenance(left)
-        right = None if right is None else detach_provenance(right)
-        if differentiate_nodes:
-            nodes = _NodeSoftplus.apply(left, right, self.directed, self.tile)
-            total = nodes.sum(-1)
-        else:
-            total, nodes = _TotalSoftplus.apply(left, right, self.directed, self.tile)
-        if provenance:
-            total, nodes = (
-                track_provenance(total, provenance),
-                track_provenance(nodes, provenance),
-            )
-        return total, nodes
+    def _plain_factors(self) -> tuple[Tensor, Tensor | None, frozenset[str]]:
+        """Factors with biases (right None if it is left), without their provenance, and that provenance."""
+        left, right = _append_bias(self.left, self.right, *self._biases())
+        provenance = get_provenance(left)
+        if right is not None:
+            provenance, right = provenance | get_provenance(right), detach_provenance(right)
+        return detach_provenance(left), right, provenance
+
+    def _softplus_all(self, split: bool) -> tuple[Tensor, Tensor | None]:
+        """(sum over all dyads of softplus(s), the same split over nodes where asked for, without gradient)."""
+        left, right, provenance = self._plain_factors()
+        total, nodes = _TotalSoftplus.apply(left, right, self.directed, self.tile, split)
+        return _tracked(total, provenance), nodes
+
+    def _softplus_nodes(self) -> Tensor:
+        """Per node, half of softplus(s) of each of its dyads, with gradient: (..., N)."""
+        left, right, provenance = self._plain_factors()
+        return _tracked(_NodeSoftplus.apply(left, right, self.directed, self.tile), provenance)
 
     def present(self, value: Tensor) -> Tensor:
         """Present, observed dyads of an adjacency value, (2, E), each once."""
@@ -329,6 +327,10 @@ def _append_bias(
     return torch.cat((left, a, one), -1), torch.cat((r, one, b), -1)
 
 
+def _tracked(x: Tensor, provenance: frozenset[str]) -> Tensor:
+    return track_provenance(x, provenance) if provenance else x
+
+
 def _blocks(size: int, tile: int) -> list[slice]:
     return [slice(start, min(start + tile, size)) for start in range(0, size, tile)]
 
@@ -356,8 +358,74 @@ def softplus(s: Tensor) -> Tensor:
     return F.softplus(s, threshold=50.0)
 
 
+def _sigmoid_and_softplus(s: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """(sigmoid(s), softplus(s) as two terms for :func:`_sum`), in the memory of s."""
+    p = torch.sigmoid(s)
+    q = torch.rsub(p, 1.0)
+    return p, (s.clamp_(min=0.0), torch.minimum(p, q, out=q))
+
+
+def _sum(softplus: tuple[Tensor, Tensor], dim: int | None = None) -> Tensor:
+    """Sum of max(s, 0) - log(1 - q), q = sigmoid(-|s|), over a tile (dim None) or along its rows or columns.
+
+    Four dyads share a logarithm: (1 - q1)(1 - q2) = 1 - (q1 + q2 - q1 q2), and that complement keeps the relative
+    accuracy of small q, which the product itself loses.
+    """
+    positive, q = softplus
+    along = -2 if dim is None else dim
+    quarter = q.shape[along] // 4
+    rest = q.narrow(along, 4 * quarter, q.shape[along] - 4 * quarter)
+    for size in (2 * quarter, quarter):
+        x, y = q.narrow(along, 0, size), q.narrow(along, size, size)
+        q = (x + y).addcmul_(x, y, value=-1.0)
+    dims = (-2, -1) if dim is None else dim
+    return positive.sum(dims) - sum(x.neg().log1p_().sum(dims) for x in (q, rest))
+
+
+class _Gradient:
+    """d/dl and d/dr of a sum over dyads, added up tile by tile from the derivatives by the logits.
+
+    An undirected dyad off the diagonal blocks is visited once and stands for (i, j) and (j, i); within a diagonal
+    block both orders are visited, each for one half. Kept as (B, K, N): products with long rows are faster than
+    those with K columns.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, symmetric: bool, directed: bool) -> None:
+        self.x, self.y, self.symmetric, self.directed = x, y, symmetric, directed
+        self.by_x = x.new_zeros(x.mT.shape)
+        self.by_y = self.by_x if symmetric and not directed else x.new_zeros(x.mT.shape)
+
+    def add(self, slope: Tensor, rows: slice, columns: slice, on_diagonal: bool) -> None:
+        once = 0.5 if on_diagonal and not self.directed else 1.0
+        x_rows, y_columns = self.x[:, rows].mT, self.y[:, columns].mT
+        if self.by_y is self.by_x and on_diagonal:  # two equal products, each for one half
+            self.by_x[..., rows].baddbmm_(y_columns, slope)
+        elif self.directed or self.symmetric:
+            self.by_x[..., rows].baddbmm_(y_columns, slope.mT, alpha=once)
+            self.by_y[..., columns].baddbmm_(x_rows, slope, alpha=once)
+        else:  # s_ij = s_ji are two expressions of one logit: share the derivative between them
+            half = 0.5 * once
+            self.by_x[..., rows].baddbmm_(y_columns, slope.mT, alpha=half)
+            self.by_y[..., rows].baddbmm_(self.x[:, columns].mT, slope.mT, alpha=half)
+            self.by_x[..., columns].baddbmm_(self.y[:, rows].mT, slope, alpha=half)
+            self.by_y[..., columns].baddbmm_(x_rows, slope, alpha=half)
+
+    def read(self, shape: torch.Size) -> tuple[Tensor, Tensor | None]:
+        """(by left, by right), each (..., N, K); all of it by left where right is left."""
+        if not self.symmetric:
+            return self.by_x.mT.reshape(shape), self.by_y.mT.reshape(shape)
+        both = self.by_x if self.by_y is self.by_x else self.by_x + self.by_y
+        return both.mT.reshape(shape), None
+
+
+def _batch_of(left: Tensor, right: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Left and right factors, (B, N, K)."""
+    x = left.reshape(-1, *left.shape[-2:])
+    return x, x if right is None else right.reshape(x.shape)
+
+
 class _TotalSoftplus(torch.autograd.Function):
-    """Sum of softplus(s_ij) over all dyads, and its split over nodes (which carries no gradient).
+    """Sum of softplus(s_ij) over all dyads and, if asked for, its split over nodes (which carries no gradient).
 
     The derivative is the matrix sigmoid(s) times a factor, accumulated tile by tile while the logits are at hand:
     the backward pass is one multiplication by the incoming scalar.
@@ -365,46 +433,37 @@ class _TotalSoftplus(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, left: Tensor, right: Tensor | None, directed: bool, tile: int
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any, left: Tensor, right: Tensor | None, directed: bool, tile: int, split: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        x, y = _batch_of(left, right)
         need_grad = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        r = left if right is None else right
-        nodes = left.new_zeros(left.shape[:-1])
-        grad_left = torch.zeros_like(left) if need_grad else None
-        grad_right = torch.zeros_like(left) if need_grad and right is not None else grad_left
-        # An undirected dyad off the diagonal blocks is visited once and stands for (i, j) and (j, i);
-        # within a diagonal block both orders are visited, each for one half.
-        for rows, columns, on_diagonal in _block_pairs(left.shape[-2], tile, directed):
-            s = _tile_logits(left, r, rows, columns, on_diagonal)
+        gradient = _Gradient(x, y, right is None, directed) if need_grad else None
+        sums = []
+        nodes = x.new_zeros(x.shape[:2]) if split else None
+        for rows, columns, on_diagonal in _block_pairs(x.shape[-2], tile, directed):
+            p, terms = _sigmoid_and_softplus(_tile_logits(x, y, rows, columns, on_diagonal))
             once = 0.5 if on_diagonal and not directed else 1.0
-            sp = softplus(s)
-            nodes[..., rows] += (0.5 * once) * sp.sum(-1)
-            nodes[..., columns] += (0.5 * once) * sp.sum(-2)
-            if grad_left is None or grad_right is None:
-                continue
-            p = s.sigmoid_()
-            if directed or right is None:
-                grad_left[..., rows, :] += once * (p @ r[..., columns, :])
-                grad_right[..., columns, :] += once * (p.transpose(-1, -2) @ left[..., rows, :])
-            else:  # s_ij = s_ji are two expressions of one logit: share the derivative between them
-                half = 0.5 * once
-                grad_left[..., rows, :] += half * (p @ r[..., columns, :])
-                grad_right[..., rows, :] += half * (p @ left[..., columns, :])
-                grad_left[..., columns, :] += half * (p.transpose(-1, -2) @ r[..., rows, :])
-                grad_right[..., columns, :] += half * (p.transpose(-1, -2) @ left[..., rows, :])
-        ctx.grads = (grad_left, None if right is None else grad_right)
-        total = nodes.sum(-1)
+            if nodes is None:
+                sums.append(once * _sum(terms))
+            else:
+                nodes[:, rows] += (0.5 * once) * _sum(terms, -1)
+                nodes[:, columns] += (0.5 * once) * _sum(terms, -2)
+            if gradient is not None:
+                gradient.add(p, rows, columns, on_diagonal)
+        ctx.grads = (None, None) if gradient is None else gradient.read(left.shape)
+        if nodes is None:
+            # not one after another: large graphs have more tiles than float32 can add up in turn
+            return torch.stack(sums).sum(0).reshape(left.shape[:-2]), None
+        nodes = nodes.reshape(left.shape[:-1])
         ctx.mark_non_differentiable(nodes)
-        return total, nodes
+        return nodes.sum(-1), nodes
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(
-        ctx: Any, grad_total: Tensor, _: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad_total: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad_total[..., None, None]
         left, right = (None if g is None else g * scale for g in ctx.grads)
-        return left, right, None, None
+        return left, right, None, None, None
 
 
 class _NodeSoftplus(torch.autograd.Function):
@@ -417,33 +476,22 @@ class _NodeSoftplus(torch.autograd.Function):
     def forward(ctx: Any, left: Tensor, right: Tensor | None, directed: bool, tile: int) -> Tensor:
         ctx.save_for_backward(left, right)
         ctx.directed, ctx.tile = directed, tile
-        r = left if right is None else right
-        nodes = left.new_zeros(left.shape[:-1])
-        for rows, columns, on_diagonal in _block_pairs(left.shape[-2], tile, directed):
-            sp = softplus(_tile_logits(left, r, rows, columns, on_diagonal))
-            once = 0.25 if on_diagonal and not directed else 0.5
-            nodes[..., rows] += once * sp.sum(-1)
-            nodes[..., columns] += once * sp.sum(-2)
-        return nodes
+        with torch.no_grad():
+            return _TotalSoftplus.apply(left.detach(), _detached(right), directed, tile, True)[1]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         left, right = ctx.saved_tensors
-        r = left if right is None else right
-        grad_left, grad_right = torch.zeros_like(left), torch.zeros_like(left)
-        for rows, columns, on_diagonal in _block_pairs(left.shape[-2], ctx.tile, ctx.directed):
-            p = _tile_logits(left, r, rows, columns, on_diagonal).sigmoid_()
-            once = 0.5 if on_diagonal and not ctx.directed else 1.0
-            p *= (0.5 * once) * (grad[..., rows, None] + grad[..., None, columns])
-            if ctx.directed or right is None:
-                grad_left[..., rows, :] += p @ r[..., columns, :]
-                grad_right[..., columns, :] += p.transpose(-1, -2) @ left[..., rows, :]
-            else:
-                grad_left[..., rows, :] += 0.5 * (p @ r[..., columns, :])
-                grad_right[..., rows, :] += 0.5 * (p @ left[..., columns, :])
-                grad_left[..., columns, :] += 0.5 * (p.transpose(-1, -2) @ r[..., rows, :])
-                grad_right[..., columns, :] += 0.5 * (p.transpose(-1, -2) @ left[..., rows, :])
-        if right is None:
-            return grad_left + grad_right, None, None, None
-        return grad_left, grad_right, None, None
+        x, y = _batch_of(left, right)
+        g = 0.5 * grad.reshape(x.shape[:2])
+        gradient = _Gradient(x, y, right is None, ctx.directed)
+        for rows, columns, on_diagonal in _block_pairs(x.shape[-2], ctx.tile, ctx.directed):
+            p = _tile_logits(x, y, rows, columns, on_diagonal).sigmoid_()
+            p *= g[:, rows, None] + g[:, None, columns]
+            gradient.add(p, rows, columns, on_diagonal)
+        return *gradient.read(left.shape), None, None
+
+
+def _detached(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.detach()
