@@ -5,6 +5,7 @@ from .dglfrm import DGLFRM
 from .dyadic import DyadicBernoulli, balanced_weights
 from .features import BernoulliFeatures
 from .sticks import activation_logits, activation_probabilities, expected_active
+from .subsampled import NodeBlockDyads, SubsampledDyads
 
 __all__ = [
     "DGLFRM",
@@ -12,6 +13,8 @@ __all__ = [
     "Concrete",
     "DyadicBernoulli",
     "LogitConcrete",
+    "NodeBlockDyads",
+    "SubsampledDyads",
     "activation_logits",
     "activation_probabilities",
     "balanced_weights",

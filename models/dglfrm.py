@@ -31,6 +31,7 @@ from .concrete import Concrete, LogitConcrete
 from .dyadic import DyadicBernoulli, balanced_weights
 from .features import BernoulliFeatures
 from .sticks import activation_logits
+from .subsampled import SubsampledDyads
 
 __all__ = ["DGLFRM"]
 
@@ -57,6 +58,8 @@ class DGLFRM(PyroModule):
         class_weight: None is the Bernoulli likelihood. "balanced" gives present and absent dyads equal total
             weight, a number multiplies the present ones: both temper the likelihood, as the paper does.
         relaxation: relax memberships to binary Concrete at this temperature.
+        absent_sample: number of absent dyads that the density of an observed graph is estimated from, drawn anew
+            every time the story is told (:class:`~graphlore.models.SubsampledDyads`); None counts all of them.
 
     Raises:
         ValueError: an option outside of what is listed; a graph without features for a story with features.
@@ -77,6 +80,7 @@ class DGLFRM(PyroModule):
         bias_scale: tuple[float, float] = (10.0, 1.0),
         class_weight: Literal["balanced"] | float | None = None,
         relaxation: Concrete | None = None,
+        absent_sample: int | None = None,
     ) -> None:
         super().__init__("dglfrm")
         _check_choice("sticks", sticks, ("global", "local"))
@@ -90,6 +94,10 @@ class DGLFRM(PyroModule):
             raise ValueError(f"alpha is a positive concentration, not {alpha}")
         if (features is None) != (num_features is None):
             raise ValueError("features and num_features are given together, or neither")
+        if absent_sample is not None and absent_sample < 1:
+            raise ValueError(
+                f"absent_sample is None or a number of dyads, at least 1, not {absent_sample}"
+            )
         if isinstance(class_weight, str) and class_weight != "balanced":
             raise ValueError(f"class_weight is None, 'balanced' or a number, not {class_weight!r}")
         self.options: dict[str, Any] = {
@@ -104,11 +112,13 @@ class DGLFRM(PyroModule):
             "bias": bias,
             "bias_scale": tuple(bias_scale),
             "class_weight": class_weight,
+            "absent_sample": absent_sample,
         }
         self.num_nodes, self.truncation = num_nodes, truncation
         self.has_strengths, self.sticks_placement = strengths, sticks
         self.features, self.bias = features, bias
         self.class_weight, self.relaxation = class_weight, relaxation
+        self.absent_sample = absent_sample
         self.register_buffer("alpha", torch.tensor(float(alpha)))
         self.register_buffer("bias_scale", torch.tensor([float(s) for s in bias_scale]))
         self.f = _multi_layer_perceptron(truncation, decoder)
@@ -173,14 +183,21 @@ class DGLFRM(PyroModule):
             node_bias = None if node_bias is None else node_bias.unsqueeze(-2)
         return pyro.sample(
             "edges",
-            DyadicBernoulli(
-                f,
-                left_bias=node_bias,
-                missing=None if graph is None else graph.missing,
-                weights=self.edge_weights(graph),
-            ),
+            self._edges(graph, f, node_bias),
             obs=None if graph is None else graph.adjacency,
         )
+
+    def _edges(self, graph: Graph | None, f: Tensor, node_bias: Tensor | None) -> DyadicBernoulli:
+        if graph is None:
+            return DyadicBernoulli(f, left_bias=node_bias)
+        observed: dict[str, Any] = {
+            "left_bias": node_bias,
+            "missing": graph.missing,
+            "weights": self.edge_weights(graph),
+        }
+        if self.absent_sample is None:
+            return DyadicBernoulli(f, **observed)
+        return SubsampledDyads(f, num_absent=self.absent_sample, **observed)
 
     def equations(self) -> str:
         """The story as told with these options, a formula a line, site names in backquotes."""
