@@ -80,7 +80,10 @@ def fit(
         str | None, typer.Option(help="Generate features too: bernoulli or normal.")
     ] = None,
     gradient: Annotated[
-        str | None, typer.Option(help="dyadic, local_expectation, reinforce or concrete.")
+        str | None,
+        typer.Option(
+            help="dyadic, local_expectation, disarm, reinforce, concrete or straight_through."
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Gradient steps.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam, at the start.")] = None,

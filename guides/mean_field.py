@@ -24,7 +24,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data import Graph
-from ..models.concrete import Concrete, LogitConcrete
+from ..models.concrete import (
+    Concrete,
+    LogitConcrete,
+    StraightThrough,
+    StraightThroughBernoulli,
+)
 from ..models.dglfrm import DGLFRM
 from ..models.sticks import activation_logits
 from .encoder import GCNEncoder
@@ -41,7 +46,8 @@ class MeanField(PyroModule):
     Arguments:
         story: whose latents are sampled.
         graph: what the encoder is built for.
-        relaxation: sample memberships as binary Concrete at this temperature, as the story must then do too.
+        relaxation: sample memberships as binary Concrete at this temperature, as the story must then do too; or
+            exactly, with straight-through gradients.
         baseline: of the learning signal of exact memberships: a decaying average, a neural network on the last
             hidden layer, or None.
         membership_spread: standard deviation over the nodes that the initial membership logits of every community
@@ -55,7 +61,7 @@ class MeanField(PyroModule):
         story: DGLFRM,
         graph: Graph,
         *,
-        relaxation: Concrete | None = None,
+        relaxation: Concrete | StraightThrough | None = None,
         baseline: Literal["decaying", "neural"] | None = "decaying",
         membership_spread: float | None = None,
         **encoder: Any,
@@ -118,12 +124,15 @@ class MeanField(PyroModule):
             if self.sticks_placement == "local":
                 v = pyro.sample("sticks", q_sticks)
             logits = self.membership_logits(heads["membership_logits"], v)
-            if self.relaxation is None:
-                infer = {"baseline": self._baseline_options(h)} if self.baseline else {}
-                pyro.sample("memberships", dist.Bernoulli(logits=logits).to_event(1), infer=infer)
-            else:
+            if isinstance(self.relaxation, Concrete):
                 relaxed = LogitConcrete(self.relaxation.temperature, logits)
                 pyro.sample("membership_logits", relaxed.to_event(1))
+            elif isinstance(self.relaxation, StraightThrough):
+                passed = StraightThroughBernoulli(logits=logits)
+                pyro.sample("memberships", passed.to_event(1))
+            else:
+                infer = {"baseline": self._baseline_options(h)} if self.baseline else {}
+                pyro.sample("memberships", dist.Bernoulli(logits=logits).to_event(1), infer=infer)
             if self.has_strengths:
                 q_strengths = dist.Normal(
                     heads["strength_loc"], _scale(heads["strength_log_scale"])

@@ -1,6 +1,7 @@
 """From a story, a guide and a graph to a posterior: gradients, the SVI loop, predictions, checks, ArviZ."""
 
 from ._arviz import from_netcdf
+from .disarm import DisarmELBO
 from .elbo import DyadicELBO, InferenceError
 from .evaluate import ActiveCommunities, Evaluation
 from .fitted import Fit, NodePosterior
@@ -16,6 +17,7 @@ from .training import fit
 __all__ = [
     "ActiveCommunities",
     "Check",
+    "DisarmELBO",
     "DyadicELBO",
     "Evaluation",
     "Fit",

@@ -284,6 +284,18 @@ def closed_divergence(q: Any, p: Any) -> Tensor | None:
         return None
 
 
+def is_node_bits(site: Site) -> bool:
+    """Whether a site draws independent bits for every node: Bernoulli with one event dimension, in the node plate."""
+    q = site["fn"]
+    return (
+        isinstance(q, Independent)
+        and q.reinterpreted_batch_ndims == 1
+        and isinstance(q.base_dist, Bernoulli)
+        and not q.has_rsample
+        and any(f.name == "nodes" for f in site["cond_indep_stack"])
+    )
+
+
 def _trace_pair(model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
     guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
     return poutine.trace(poutine.replay(model, guide_trace)).get_trace(*args, **kwargs), guide_trace

@@ -24,12 +24,11 @@ from pyro import poutine
 from pyro.ops.provenance import detach_provenance
 from pyro.poutine import Trace
 from torch import Tensor
-from torch.distributions import Bernoulli, Independent
 from torch.nn import functional as F
 
 from ..models.dyadic import DyadicBernoulli
 from ..models.features import BernoulliFeatures
-from .elbo import DyadicELBO, Site, Structure
+from .elbo import DyadicELBO, Site, Structure, is_node_bits
 
 __all__ = ["LocalExpectationELBO"]
 
@@ -58,19 +57,13 @@ class LocalExpectationELBO(DyadicELBO):
         self, name: str, site: Site, signal: Tensor, model_trace: Trace, guide_trace: Trace
     ) -> Tensor:
         q = site["fn"]
-        in_nodes = any(f.name == "nodes" for f in site["cond_indep_stack"])
-        bits = (
-            isinstance(q, Independent)
-            and q.reinterpreted_batch_ndims == 1
-            and isinstance(q.base_dist, Bernoulli)
-        )
         # a latent that follows these bits would move with a flip, which is priced on what is observed alone
         followed = any(
             name in upstream
             for other, upstream in self._structure_of().upstream.items()
             if other != name and other in guide_trace.nodes
         )
-        if not (in_nodes and bits) or followed:
+        if not is_node_bits(site) or followed:
             return super()._credit(name, site, signal, model_trace, guide_trace)
         with torch.no_grad():
             gain = self._gain_of_ones(name, site["value"], model_trace, guide_trace)

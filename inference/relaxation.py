@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from ..models.concrete import Concrete
+from ..models.concrete import Concrete, StraightThrough
 from .settings import FitSettings
 
 __all__ = ["as_fitted", "exact_memberships"]
+
+Relaxation = Concrete | StraightThrough
 
 
 @contextmanager
@@ -19,7 +21,7 @@ def exact_memberships(story: Any, guide: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _set_relaxation(module: Any, relaxation: Concrete | None) -> Iterator[None]:
+def _set_relaxation(module: Any, relaxation: Relaxation | None) -> Iterator[None]:
     if not hasattr(module, "relaxation"):
         yield
         return
@@ -34,19 +36,25 @@ def _set_relaxation(module: Any, relaxation: Concrete | None) -> Iterator[None]:
 def as_fitted(story: Any, guide: Any, settings: FitSettings) -> AbstractContextManager[Any]:
     """Story and guide with the memberships that the gradient estimator works on."""
     relaxed = [m for m in (story, guide) if getattr(m, "relaxation", None) is not None]
-    if settings.gradient != "concrete":
+    if settings.gradient not in ("concrete", "straight_through"):
         if relaxed:
             raise ValueError(
                 f"gradient={settings.gradient!r} is for exact memberships, but the story or the guide was made with "
-                "a relaxation: use gradient='concrete', or make them without one"
+                "a relaxation: use gradient='concrete' or 'straight_through', or make them without one"
             )
         return nullcontext()
     if not (hasattr(story, "relaxation") and hasattr(guide, "relaxation")):
-        raise ValueError("gradient='concrete' needs a story and a guide with memberships to relax")
+        raise ValueError(
+            f"gradient={settings.gradient!r} needs a story and a guide with memberships to relax"
+        )
+    if settings.gradient == "straight_through":
+        return _both_relaxed(story, guide, StraightThrough(), StraightThrough())
     return _both_relaxed(story, guide, *map(Concrete, settings.concrete_temperatures))
 
 
 @contextmanager
-def _both_relaxed(story: Any, guide: Any, prior: Concrete, posterior: Concrete) -> Iterator[None]:
+def _both_relaxed(
+    story: Any, guide: Any, prior: Relaxation, posterior: Relaxation
+) -> Iterator[None]:
     with _set_relaxation(story, prior), _set_relaxation(guide, posterior):
         yield

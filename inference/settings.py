@@ -11,7 +11,9 @@ import torch
 
 __all__ = ["FitSettings", "Gradient"]
 
-Gradient = Literal["dyadic", "local_expectation", "reinforce", "concrete"]
+Gradient = Literal[
+    "dyadic", "local_expectation", "reinforce", "concrete", "disarm", "straight_through"
+]
 Schedule = Literal["constant", "cosine"]
 
 
@@ -28,11 +30,13 @@ class FitSettings:
         gradient: estimator for the memberships. "dyadic": exact Bernoulli, every node rewarded by its own dyads;
             "local_expectation": exact Bernoulli, both values of every membership priced, no score function;
             "reinforce": exact Bernoulli, every node rewarded by the whole graph (Pyro's); "concrete": the relaxation
-            (temperatures below), biased for the exact story.
+            (temperatures below), biased for the exact story; "disarm": exact Bernoulli, two antithetic draws a step,
+            every node rewarded by the difference of its own dyads between them; "straight_through": exact Bernoulli
+            in the objective, with the derivative of the probabilities in place of that of the draws, biased.
         concrete_temperatures: (story, guide), for gradient="concrete" alone.
         expectation_columns: other nodes (and feature columns) that a flipped membership is priced on in a step, drawn
             anew with exact weights; all of them if there are no more. For gradient="local_expectation" alone.
-        num_particles: draws a gradient is averaged over.
+        num_particles: draws a gradient is averaged over; pairs of draws for gradient="disarm".
         kl_weight: weight of the divergence from the prior; 1 is the ELBO, anything else tempers and is recorded.
         kl_warmup: steps over which that weight rises from a hundredth; 0 is off.
         kl_hold: steps at a hundredth of that weight before it rises, with kl_warmup.

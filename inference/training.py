@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..data import Graph, Split
 from .checkpoint import Checkpoints
+from .disarm import DisarmELBO
 from .elbo import DyadicELBO
 from .fitted import Fit
 from .local_expectation import LocalExpectationELBO
@@ -136,6 +137,8 @@ def _estimator(settings: FitSettings) -> DyadicELBO:
         return LocalExpectationELBO(
             columns=settings.expectation_columns, num_particles=settings.num_particles
         )
+    if settings.gradient == "disarm":
+        return DisarmELBO(num_particles=settings.num_particles)
     return DyadicELBO(local=settings.gradient != "reinforce", num_particles=settings.num_particles)
 
 

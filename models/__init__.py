@@ -1,6 +1,6 @@
 """Generative stories, one file each, and what they share: sticks, the dyadic likelihood, the relaxation."""
 
-from .concrete import Concrete, LogitConcrete
+from .concrete import Concrete, LogitConcrete, StraightThrough, StraightThroughBernoulli
 from .dglfrm import DGLFRM
 from .dyadic import DyadicBernoulli, balanced_weights
 from .features import BernoulliFeatures
@@ -14,6 +14,8 @@ __all__ = [
     "DyadicBernoulli",
     "LogitConcrete",
     "NodeBlockDyads",
+    "StraightThrough",
+    "StraightThroughBernoulli",
     "SubsampledDyads",
     "activation_logits",
     "activation_probabilities",

@@ -1,7 +1,9 @@
-"""The binary Concrete relaxation of memberships, in logit space.
+"""How memberships may be had differentiable: the binary Concrete relaxation, in logit space, and straight-through.
 
 References:
     | The Concrete Distribution (Maddison, Mnih and Teh, 2017), appendix C.3
+    | Estimating or Propagating Gradients Through Stochastic Neurons for Conditional Computation (Bengio, Leonard and
+      Courville, 2013)
 """
 
 from __future__ import annotations
@@ -11,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import Bernoulli, TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 from torch.nn import functional as F
 
-__all__ = ["Concrete", "LogitConcrete"]
+__all__ = ["Concrete", "LogitConcrete", "StraightThrough", "StraightThroughBernoulli"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,29 @@ class Concrete:
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise ValueError(f"a Concrete temperature is positive, not {self.temperature}")
+
+
+@dataclass(frozen=True)
+class StraightThrough:
+    """Ask a guide for exact memberships with straight-through gradients; a story is told as without it.
+
+    The site stays ``memberships``, and its value is 0 or 1. Only its derivative is made up.
+    """
+
+
+class StraightThroughBernoulli(Bernoulli):
+    r"""Bernoulli draws b in {0, 1} with the derivative of their probabilities: db/dlogits := sigmoid'(logits).
+
+    The density is that of the Bernoulli. Gradients of an expectation through such draws are biased, unless what is
+    averaged is linear in every b.
+    """
+
+    has_rsample = True
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+        p = self.probs.expand(self._extended_shape(sample_shape))
+        # p - p is exactly 0, so that the value is exactly the draw; (b + p) - p would round
+        return torch.bernoulli(p.detach()) + (p - p.detach())
 
 
 class LogitConcrete(TorchDistribution):

@@ -27,7 +27,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..data import Graph
-from .concrete import Concrete, LogitConcrete
+from .concrete import Concrete, LogitConcrete, StraightThrough
 from .dyadic import DyadicBernoulli, balanced_weights
 from .features import BernoulliFeatures
 from .sticks import activation_logits
@@ -57,7 +57,7 @@ class DGLFRM(PyroModule):
         bias_scale: prior standard deviations (s of c, s_e of e), in logits.
         class_weight: None is the Bernoulli likelihood. "balanced" gives present and absent dyads equal total
             weight, a number multiplies the present ones: both temper the likelihood, as the paper does.
-        relaxation: relax memberships to binary Concrete at this temperature.
+        relaxation: relax memberships to binary Concrete at this temperature; StraightThrough() leaves them exact.
         absent_sample: number of absent dyads that the density of an observed graph is estimated from, drawn anew
             every time the story is told (:class:`~graphlore.models.SubsampledDyads`); None counts all of them.
 
@@ -79,7 +79,7 @@ class DGLFRM(PyroModule):
         bias: Literal["none", "global", "node"] = "none",
         bias_scale: tuple[float, float] = (10.0, 1.0),
         class_weight: Literal["balanced"] | float | None = None,
-        relaxation: Concrete | None = None,
+        relaxation: Concrete | StraightThrough | None = None,
         absent_sample: int | None = None,
     ) -> None:
         super().__init__("dglfrm")
@@ -151,12 +151,12 @@ class DGLFRM(PyroModule):
             if self.sticks_placement == "local":
                 v = pyro.sample("sticks", stick_prior)
             logit_pi = activation_logits(v)
-            if self.relaxation is None:
-                b = pyro.sample("memberships", dist.Bernoulli(logits=logit_pi).to_event(1))
-            else:
+            if isinstance(self.relaxation, Concrete):
                 relaxed = LogitConcrete(self.relaxation.temperature, logit_pi)
                 y = pyro.sample("membership_logits", relaxed.to_event(1))
                 b = pyro.deterministic("memberships", torch.sigmoid(y), event_dim=1)
+            else:
+                b = pyro.sample("memberships", dist.Bernoulli(logits=logit_pi).to_event(1))
             z = b
             if self.has_strengths:
                 standard = dist.Normal(self.alpha.new_zeros(K), self.alpha.new_ones(K))

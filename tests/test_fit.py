@@ -74,7 +74,11 @@ def test_a_fit_raises_the_elbo_on_karate(gradient):
 
 @pytest.mark.parametrize(
     ("gradient", "name"),
-    [("local_expectation", "LocalExpectationELBO"), ("dyadic", "DyadicELBO")],
+    [
+        ("local_expectation", "LocalExpectationELBO"),
+        ("dyadic", "DyadicELBO"),
+        ("disarm", "DisarmELBO"),
+    ],
 )
 def test_the_gradient_asked_for_is_the_one_that_is_used(gradient, name):
     """The estimator of the run is of the class that the setting names."""
@@ -641,7 +645,7 @@ def test_validation_of_a_relaxed_fit_is_with_exact_memberships(split):
     assert seen == [(None, None)] * 2
 
 
-@pytest.mark.parametrize("gradient", ["dyadic", "local_expectation", "reinforce"])
+@pytest.mark.parametrize("gradient", ["dyadic", "local_expectation", "reinforce", "disarm"])
 def test_an_exact_gradient_refuses_a_relaxed_story(gradient):
     story, guide = a_pair(relaxation=Concrete(0.5))
     before = weights(story, guide)

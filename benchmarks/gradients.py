@@ -1,0 +1,185 @@
+"""How noisy, how biased and how slow the gradient estimators are, on planted graphs and on Cora.
+
+The gradient is that of the weights of the last layer of the encoder's membership head, at fixed weights: those of the start, and
+those after ``--steps`` steps by local expectations. Variance is the trace of its covariance over ``--draws`` draws.
+Bias is the norm of the difference to the mean of the local expectations, over the norm of that mean; beside it stands
+the value that noise alone would give, the root of the summed variances of the two means over the same norm. Decaying
+baselines see 20 draws before the first one counts. Writes Markdown and the raw numbers under ``--out``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+
+import graphlore as gl
+from graphlore.inference.local_expectation import LocalExpectationELBO
+from graphlore.models import Concrete, StraightThrough
+
+REFERENCE = "local_expectation"
+SETTLING = 20  # draws that a decaying baseline sees first
+
+ESTIMATORS: dict[str, Any] = {
+    "dyadic": gl.inference.DyadicELBO,
+    REFERENCE: LocalExpectationELBO,
+    "disarm": gl.inference.DisarmELBO,
+    "reinforce": lambda: gl.inference.DyadicELBO(local=False),
+    "concrete": gl.inference.DyadicELBO,
+    "straight_through": gl.inference.DyadicELBO,
+}
+
+# (story, guide), the temperatures being the defaults of a fit
+RELAXATIONS: dict[str, Any] = {
+    "concrete": tuple(map(Concrete, gl.inference.FitSettings().concrete_temperatures)),
+    "straight_through": (StraightThrough(), StraightThrough()),
+}
+
+
+def planted(num_nodes: int, seed: int, blocks: int = 4, degree: float = 8.0) -> gl.Graph:
+    """A stochastic block model with equal blocks: nine in ten of about ``degree`` neighbours in the own block."""
+    rng = np.random.default_rng((seed, num_nodes))
+    block = np.arange(num_nodes) % blocks
+    size = num_nodes / blocks
+    inside, outside = 0.9 * degree / size, 0.1 * degree / (num_nodes - size)
+    p = np.where(block[:, None] == block[None, :], min(inside, 0.95), outside)
+    edges = np.argwhere(np.triu(rng.random((num_nodes, num_nodes)) < p, 1)).T
+    return gl.Graph(num_nodes, edges, title=f"planted, N = {num_nodes}")
+
+
+def a_pair(graph: gl.Graph, truncation: int, seed: int) -> tuple[Any, Any]:
+    with gl.inference.seeded(seed):
+        story = gl.models.DGLFRM(graph.num_nodes, truncation, bias="global", decoder=(32, 16))
+        guide = gl.guides.StructuredMeanField(story, graph, hidden=(32,))
+    return story, guide
+
+
+@contextlib.contextmanager
+def relaxed(story: Any, guide: Any, name: str) -> Any:
+    story.relaxation, guide.relaxation = RELAXATIONS.get(name, (None, None))
+    try:
+        yield
+    finally:
+        story.relaxation = guide.relaxation = None
+
+
+def measure(
+    name: str, story: Any, guide: Any, graph: gl.Graph, draws: int, seed: int
+) -> dict[str, Any]:
+    """Mean and variance of the gradient, and seconds of a draw with its backward pass over all weights."""
+    head = guide.encoder.heads["membership_logits"].lin.weight
+    parameters = [p for m in (story, guide) for p in m.parameters()]
+    elbo, rows, seconds = ESTIMATORS[name](), [], []
+    with gl.inference.seeded(seed), relaxed(story, guide, name):
+        for draw in range(SETTLING + draws):
+            started = time.perf_counter()
+            with pyro.validation_enabled(False) if draw else contextlib.nullcontext():
+                loss = elbo.differentiable_loss(story, guide, graph)
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            if draw >= SETTLING:
+                seconds.append(time.perf_counter() - started)
+                at = next(i for i, p in enumerate(parameters) if p is head)
+                rows.append(gradients[at].flatten().double())
+    table = torch.stack(rows)
+    return {
+        "mean": table.mean(0),
+        "variance": float(table.var(0).sum()),
+        "seconds": float(np.median(seconds)),
+        "draws": draws,
+    }
+
+
+def compare(graph: gl.Graph, options: argparse.Namespace, truncation: int, draws: int) -> list:
+    story, guide = a_pair(graph, truncation, options.seed)
+    rows = []
+    for state in ("start", f"after {options.steps} steps"):
+        if state != "start":
+            gl.inference.fit(
+                story,
+                guide,
+                graph,
+                steps=options.steps,
+                gradient=REFERENCE,
+                learning_rate=0.02,
+                seed=options.seed,
+                progress=False,
+            )
+            story.train()
+            guide.train()
+        found = {
+            n: measure(n, story, guide, graph, draws, options.seed + 1 + i)
+            for i, n in enumerate(ESTIMATORS)
+        }
+        truth = found[REFERENCE]
+        size = float(truth["mean"].norm())
+        for name, row in found.items():
+            noise = ((row["variance"] + truth["variance"]) / draws) ** 0.5
+            rows.append(
+                {
+                    "graph": graph.title,
+                    "nodes": graph.num_nodes,
+                    "state": state,
+                    "gradient": name,
+                    "variance": row["variance"],
+                    "relative": row["variance"] / truth["variance"],
+                    "norm": size,
+                    "bias": float((row["mean"] - truth["mean"]).norm()) / size,
+                    "noise": noise / size,
+                    "seconds": row["seconds"],
+                    "draws": draws,
+                }
+            )
+            print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| graph | weights | gradient | variance | times local_expectation | bias (noise alone) | ms a step |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        bias = "" if r["gradient"] == REFERENCE else f"{r['bias']:.2f} ({r['noise']:.2f})"
+        lines.append(
+            f"| {r['graph']} | {r['state']} | {r['gradient']} | {r['variance']:.3g} | {r['relative']:.3g} | {bias} "
+            f"| {1000 * r['seconds']:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--nodes", type=int, nargs="*", default=[30, 100, 300])
+    parser.add_argument("--cora", action="store_true", help="measure on Cora too")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--cora-draws", type=int, default=50)
+    options = parser.parse_args()
+
+    torch.set_num_threads(
+        1
+    )  # the small graphs' operations are shorter than it takes to share them out
+    options.out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for num_nodes in options.nodes:
+        rows += compare(planted(num_nodes, options.seed), options, 8, options.draws)
+    if options.cora:
+        graph = gl.data.read_graph(options.data / "planetoid_npz/cora.npz")
+        rows += compare(graph, options, 50, options.cora_draws)
+    (options.out / "gradients.json").write_text(json.dumps(rows, indent=1))
+    (options.out / "gradients.md").write_text(table(rows))
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
