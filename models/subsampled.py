@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .dyadic import DyadicBernoulli, softplus
+from .dyadic import DyadicBernoulli
+from .tiles import softplus
 
 __all__ = ["NodeBlockDyads", "SubsampledDyads"]
 

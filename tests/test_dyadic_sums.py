@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from graphlore.models import DyadicBernoulli
-from graphlore.models import dyadic as module
+from graphlore.models import tiles as module
 
 # relative error of the sum; softplus of one logit is good to some 1e-6 in float32
 BOUND = {torch.float32: 2e-6, torch.float64: 1e-12}
