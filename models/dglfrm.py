@@ -223,8 +223,8 @@ class DGLFRM(PyroModule):
             family = "Bernoulli(sigma(w_d^T z_n + w_{d0}))"
             family = family if self.features == "bernoulli" else "Normal(w_d^T z_n + w_{d0}, s_d^2)"
             lines += [f"X_{{nd}} ~ {family}   `features`"]
-        widths = " -> ".join(str(w) for w in (self.truncation, *self.options["decoder"]))
-        lines += [f"f: a network {widths}" if self.options["decoder"] else "f: the identity"]
+        widths = " → ".join(str(w) for w in (self.truncation, *self.options["decoder"]))
+        lines += [f"f is a network {widths}" if self.options["decoder"] else "f is the identity"]
         return "\n".join(lines)
 
     def start_at(self, graph: Graph) -> Self:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data import Split
-from ..inference import Evaluation, Fit, InferenceError, posterior_predictive_check
+from ..inference import Evaluation, Fit, FitSettings, InferenceError, posterior_predictive_check
 from ..models import expected_active
 from .checks import verdict
 from .gallery import save_all
@@ -171,10 +171,16 @@ def _numbers(fit: Fit, evaluation: Evaluation | None) -> list[tuple[str, Any, st
 
 
 def _settings(fit: Fit) -> dict[str, Any]:
+    """What was asked for; everything at rest (no dropout, no averaging, ...) is in settings.json."""
+    usual = FitSettings().to_dict()
+    told = ("steps", "learning_rate", "gradient", "seed")
+    chosen = {k: v for k, v in fit.settings.to_dict().items() if k in told or v != usual[k]}
     described = {"story": type(fit.story).__name__, **fit.story.options}
-    described |= {"guide": type(fit.guide).__name__, **fit.guide.options}
-    described |= fit.settings.to_dict()
-    return described | fit.environment
+    described |= {"guide": type(fit.guide).__name__, **fit.guide.options, **chosen}
+    described |= {
+        k: v for k, v in fit.environment.items() if k in ("graphlore", "pyro", "torch", "python")
+    }
+    return {k: v for k, v in described.items() if v is not None and v is not False and v != 0.0}
 
 
 def _data(fit: Fit) -> dict[str, Any]:
