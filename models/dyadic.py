@@ -21,11 +21,10 @@ from pyro.ops.provenance import detach_provenance, get_provenance, track_provena
 from torch import Tensor
 from torch.distributions import constraints
 
-from .tiles import NodeSoftplus, TotalSoftplus, row_blocks, softplus
+from .tiles import TILE, NodeSoftplus, PairLogits, TotalSoftplus, row_blocks, softplus
 
 __all__ = ["DyadicBernoulli", "balanced_weights"]
 
-_TILE = 384  # 0.6 MB of float32 logits: a core's cache holds them, and a product is long enough to be fast
 
 _DENSE_NODES = 2000
 
@@ -66,7 +65,7 @@ class DyadicBernoulli(TorchDistribution):
         missing: Tensor | None = None,
         weights: tuple[float, float] = (1.0, 1.0),
         directed: bool = False,
-        tile: int = _TILE,
+        tile: int = TILE,
         validate_args: bool | None = None,
     ) -> None:
         if right is not None and right.shape != left.shape:
@@ -153,8 +152,8 @@ class DyadicBernoulli(TorchDistribution):
     def logits(self, pairs: Tensor) -> Tensor:
         """Logits s of the given dyads. pairs: (2, P) int64 -> (..., P)."""
         i, j = pairs[0], pairs[1]
-        right = self.left if self.right is None else self.right
-        s = (self.left[..., i, :] * right[..., j, :]).sum(-1)
+        left, right, provenance = _untracked(self.left, self.right)
+        s = _tracked(PairLogits.apply(left, right, pairs), provenance)
         left_bias, right_bias = self._biases()
         if left_bias is not None:
             s = s + left_bias[..., i]
@@ -204,11 +203,7 @@ class DyadicBernoulli(TorchDistribution):
 
     def _plain_factors(self) -> tuple[Tensor, Tensor | None, frozenset[str]]:
         """Factors with biases (right None if it is left), without their provenance, and that provenance."""
-        left, right = _append_bias(self.left, self.right, *self._biases())
-        provenance = get_provenance(left)
-        if right is not None:
-            provenance, right = provenance | get_provenance(right), detach_provenance(right)
-        return detach_provenance(left), right, provenance
+        return _untracked(*_append_bias(self.left, self.right, *self._biases()))
 
     def _softplus_all(self, split: bool) -> tuple[Tensor, Tensor | None]:
         """(sum over all dyads of softplus(s), the same split over nodes where asked for, without gradient)."""
@@ -325,6 +320,14 @@ def _append_bias(
     a = torch.zeros_like(one) if left_bias is None else left_bias.unsqueeze(-1) * one
     b = torch.zeros_like(one) if right_bias is None else right_bias.unsqueeze(-1) * one
     return torch.cat((left, a, one), -1), torch.cat((r, one, b), -1)
+
+
+def _untracked(left: Tensor, right: Tensor | None) -> tuple[Tensor, Tensor | None, frozenset[str]]:
+    """Both without their provenance, and that provenance."""
+    provenance = get_provenance(left)
+    if right is not None:
+        provenance, right = provenance | get_provenance(right), detach_provenance(right)
+    return detach_provenance(left), right, provenance
 
 
 def _tracked(x: Tensor, provenance: frozenset[str]) -> Tensor:

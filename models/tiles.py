@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["NodeSoftplus", "TotalSoftplus", "row_blocks", "softplus"]
+__all__ = ["TILE", "NodeSoftplus", "PairLogits", "TotalSoftplus", "row_blocks", "softplus"]
+
+TILE = 384  # 0.6 MB of float32 logits: a core's cache holds them, and a product is long enough to be fast
 
 
 def row_blocks(size: int, tile: int) -> list[slice]:
@@ -98,10 +100,11 @@ class _Gradient:
 
     def read(self, shape: torch.Size) -> tuple[Tensor, Tensor | None]:
         """(by left, by right), each (..., N, K); all of it by left where right is left."""
-        if not self.symmetric:
-            return self.by_x.mT.reshape(shape), self.by_y.mT.reshape(shape)
-        both = self.by_x if self.by_y is self.by_x else self.by_x + self.by_y
-        return both.mT.reshape(shape), None
+        if self.symmetric and self.by_y is not self.by_x:
+            self.by_x += self.by_y
+        # contiguous: what follows must not round by the order in which gradients meet
+        by_left, by_right = (g.mT.contiguous().reshape(shape) for g in (self.by_x, self.by_y))
+        return by_left, None if self.symmetric else by_right
 
 
 def _batch_of(left: Tensor, right: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -129,20 +132,19 @@ class TotalSoftplus(torch.autograd.Function):
         for rows, columns, on_diagonal in _block_pairs(x.shape[-2], tile, directed):
             p, terms = _sigmoid_and_softplus(_tile_logits(x, y, rows, columns, on_diagonal))
             once = 0.5 if on_diagonal and not directed else 1.0
-            if nodes is None:
-                sums.append(once * _sum(terms))
-            else:
+            sums.append(once * _sum(terms))  # in one way always: fits repeat to the last bit
+            if nodes is not None:
                 nodes[:, rows] += (0.5 * once) * _sum(terms, -1)
                 nodes[:, columns] += (0.5 * once) * _sum(terms, -2)
             if gradient is not None:
                 gradient.add(p, rows, columns, on_diagonal)
         ctx.grads = (None, None) if gradient is None else gradient.read(left.shape)
-        if nodes is None:
-            # not one after another: large graphs have more tiles than float32 can add up in turn
-            return torch.stack(sums).sum(0).reshape(left.shape[:-2]), None
-        nodes = nodes.reshape(left.shape[:-1])
-        ctx.mark_non_differentiable(nodes)
-        return nodes.sum(-1), nodes
+        # not one after another: large graphs have more tiles than float32 can add up in turn
+        total = torch.stack(sums).sum(0).reshape(left.shape[:-2])
+        if nodes is not None:
+            nodes = nodes.reshape(left.shape[:-1])
+            ctx.mark_non_differentiable(nodes)
+        return total, nodes
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -177,6 +179,36 @@ class NodeSoftplus(torch.autograd.Function):
             p *= g[:, rows, None] + g[:, None, columns]
             gradient.add(p, rows, columns, on_diagonal)
         return *gradient.read(left.shape), None, None
+
+
+class PairLogits(torch.autograd.Function):
+    """l_i'r_j of a list of dyads: (..., P) from (..., N, K) and (2, P).
+
+    Factors are gathered for a tile's worth of dyads at a time, and once more in the backward pass: nothing of size
+    P K is kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor | None, pairs: Tensor) -> Tensor:
+        ctx.save_for_backward(left, right, pairs)
+        ctx.step = max(1, TILE**2 // max(1, left.numel() // left.shape[-2]))
+        r = left if right is None else right
+        parts = [(left[..., i, :] * r[..., j, :]).sum(-1) for i, j in pairs.split(ctx.step, 1)]
+        return torch.cat(parts, -1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        left, right, pairs = ctx.saved_tensors
+        r = left if right is None else right
+        grad_left = left.new_zeros(left.shape)
+        grad_right = grad_left if right is None else left.new_zeros(left.shape)
+        for (i, j), g in zip(
+            pairs.split(ctx.step, 1), grad.unsqueeze(-1).split(ctx.step, -2), strict=True
+        ):
+            grad_left.index_add_(-2, i, g * r[..., j, :])
+            grad_right.index_add_(-2, j, g * left[..., i, :])
+        return grad_left, None if right is None else grad_right, None
 
 
 def _detached(x: Tensor | None) -> Tensor | None:

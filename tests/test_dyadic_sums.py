@@ -64,4 +64,45 @@ def test_incident_log_prob_after_log_prob_is_free_where_nodes_are_kept(monkeypat
     assert len(made) == 1
     torch.testing.assert_close(d.incident_log_prob(value), expected)
     assert len(made) == 1
-    torch.testing.assert_close(total, plain.log_prob(value))
+    plain.keep_nodes = False
+    assert torch.equal(total, plain.log_prob(value))  # to the last bit, as resumed fits need
+
+
+def logits_and_gradients(d, leaves, pairs):
+    s = d.logits(pairs)
+    turn = torch.arange(1.0, s.numel() + 1, dtype=s.dtype).reshape(s.shape)
+    return [s.detach(), *torch.autograd.grad((s * turn).sum(), leaves)]
+
+
+@pytest.mark.parametrize("arcs", [False, True])
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_logits_of_a_list_are_the_same_in_pieces(monkeypatch, batch, arcs):
+    leaves = [torch.randn(*batch, 9, 3).double().requires_grad_() for _ in range(1 + arcs)]
+    pairs = torch.randint(9, (2, 50))  # with repeats, which must add up
+    d = DyadicBernoulli(*leaves, directed=arcs)
+    i, j = pairs
+    plain = (leaves[0][..., i, :] * leaves[-1][..., j, :]).sum(-1)
+    turn = torch.arange(1.0, plain.numel() + 1).reshape(plain.shape)
+    expected = [plain.detach(), *torch.autograd.grad((plain * turn).sum(), leaves)]
+    torch.testing.assert_close(logits_and_gradients(d, leaves, pairs), expected)
+    monkeypatch.setattr(module, "TILE", 6)  # 36 numbers: 6 or 12 dyads at a time
+    torch.testing.assert_close(logits_and_gradients(d, leaves, pairs), expected)
+
+
+def test_logits_of_an_empty_list():
+    left = torch.randn(2, 5, 3, requires_grad=True)
+    s = DyadicBernoulli(left).logits(torch.zeros(2, 0, dtype=torch.int64))
+    s.sum().backward()
+    assert s.shape == (2, 0)
+    assert not left.grad.any()
+
+
+def test_factors_of_the_ends_of_dyads_are_not_kept():
+    left = torch.randn(100, 64, requires_grad=True)
+    pairs = torch.randint(100, (2, 20_000))
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, id):
+        DyadicBernoulli(left).logits(pairs)
+    assert (
+        0 < sum(saved) <= 2 * 20_000 + 6400
+    )  # the dyads and the factors of the nodes, not 20,000 x 64
