@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -363,7 +364,7 @@ def test_particles_are_averaged():
     assert_same(together, {n: sum(s[n] for s in single) / 3 for n in params}, 1e-12)
 
 
-DRAWS = 2000
+DRAWS = int(os.environ.get("GRAPHLORE_DRAWS", 2000))  # 100,000 for a proof by draws: minutes
 
 
 def test_mean_gradient_of_draws():
