@@ -114,10 +114,11 @@ class GCNEncoder(nn.Module):
 
     def forward(self, graph: Graph) -> tuple[dict[str, Tensor], Tensor]:
         """({head: (N, size)}, the last hidden layer (N, hidden))."""
-        adjacency = self._adjacency(graph)
+        dtype = next(self.parameters()).dtype
+        adjacency = self._adjacency(graph).to(dtype)
         h: Any = 0.0
         if self.from_features is not None:
-            h = h + self.from_features(self._features(graph), adjacency)
+            h = h + self.from_features(self._features(graph).to(dtype), adjacency)
         if self.from_identity is not None:
             if graph.num_nodes != self.from_identity.num_embeddings:
                 raise ValueError(

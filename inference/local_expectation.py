@@ -183,15 +183,35 @@ def _softplus_change(
     """weight * sum_j softplus(l'_kn r_j) - softplus(l_n r_j) in row blocks: (K, N) from (N, F), (K, N, F), (M, F)."""
     flips, nodes = new_left.shape[:2]
     out = new_left.new_empty(flips, nodes)
+    moves = _common_directions(left, new_left)
     step = max(1, _ELEMENTS // (flips * right.shape[0]))
     for start in range(0, nodes, step):
         rows = slice(start, start + step)
-        old, new = _softplus(left[rows] @ right.T), _softplus(new_left[:, rows] @ right.T)
+        old = left[rows] @ right.T
+        if moves is None:
+            new = new_left[:, rows] @ right.T
+        else:  # rank one: no product of all flipped factors
+            lengths, directions = moves
+            new = torch.addcmul(old, lengths[:, rows, None], (directions @ right.T)[:, None])
+        old, new = _softplus(old), _softplus(new)
         if excluded is not None:
             old = old.masked_fill(excluded[rows], 0.0)
             new = new.masked_fill(excluded[rows], 0.0)
         out[:, rows] = weight * (new.sum(-1) - old.sum(-1))
     return out
+
+
+def _common_directions(left: Tensor, new_left: Tensor) -> tuple[Tensor, Tensor] | None:
+    """(a (K, N), d (K, F)) with l'_kn = l_n + a_kn d_k to rounding, as a linear or identity f moves; else None."""
+    change = new_left - left
+    furthest = change.abs().amax(-1).argmax(1)
+    directions = change[torch.arange(len(change), device=change.device), furthest]
+    info = torch.finfo(change.dtype)
+    squared = (directions**2).sum(-1, keepdim=True).clamp(min=info.tiny)
+    lengths = (change @ directions[..., None])[..., 0] / squared
+    rest = (change - lengths[..., None] * directions[:, None]).abs().amax()
+    rounding = 64 * info.eps * torch.maximum(left.abs().amax(), new_left.abs().amax())
+    return (lengths, directions) if rest <= rounding else None
 
 
 def _pair_logits(

@@ -390,3 +390,31 @@ def test_a_fit_by_local_expectations_raises_the_elbo_on_karate():
         )
     assert np.mean(found.history["elbo"][-20:]) > np.mean(found.history["elbo"][:5]) + 80
     assert calls == [20] * 100, "the estimator that was asked for is the one used"
+
+
+@pytest.mark.parametrize("decoder", [(), (3,), (5, 3)])
+def test_a_linear_f_is_priced_by_rank_one_changes_to_the_same_effect(decoder, monkeypatch):
+    story = a_story(decoder=decoder)
+    graph = a_graph()
+    guide = StructuredMeanField(story, graph, hidden=(4,)).double()
+    seen = []
+    found = module._common_directions
+
+    def watch(*factors):
+        seen.append(found(*factors))
+        return seen[-1]
+
+    monkeypatch.setattr(module, "_common_directions", watch)
+    torch.manual_seed(3)
+    fast = LocalExpectationELBO().differentiable_loss(story, guide, graph)
+    fast = torch.autograd.grad(fast, list(guide.encoder.parameters()), allow_unused=True)
+    assert seen
+    if len(decoder) < 2:
+        assert all(moves is not None for moves in seen)
+    monkeypatch.setattr(module, "_common_directions", lambda *_: None)
+    torch.manual_seed(3)
+    plain = LocalExpectationELBO().differentiable_loss(story, guide, graph)
+    plain = torch.autograd.grad(plain, list(guide.encoder.parameters()), allow_unused=True)
+    for a, b in zip(fast, plain, strict=True):
+        if b is not None:
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
