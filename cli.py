@@ -17,7 +17,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:  # torch and Pyro are loaded by the commands, not by --help
     from .data import Split
-    from .inference import Fit, Recipe
+    from .inference import Fit
 
 app = typer.Typer(
     name="graphlore",
@@ -150,11 +150,11 @@ def fit(
     }
     if guide is GuideKind.mean_field:
         overrides["story"].setdefault("sticks", "local")
-    plan = _default(inference.Recipe) if recipe is None else inference.Recipe.read(recipe)
-    if (
-        recipe is None and model is Model.dglfrm_b
-    ):  # without strengths a flat start stays at the prior
-        overrides["guide"].setdefault("membership_spread", 1.0)
+    plan = (
+        inference.Recipe.default(strengths=model is not Model.dglfrm_b)
+        if recipe is None
+        else inference.Recipe.read(recipe)
+    )
     plan = plan.override(**overrides)
 
     options = {name: True for name, given in (("directed", directed), ("clean", clean)) if given}
@@ -284,15 +284,6 @@ def main() -> None:
 
 
 _GUIDES = {GuideKind.structured: "StructuredMeanField", GuideKind.mean_field: "MeanField"}
-
-
-def _default(recipe: type[Recipe]) -> Recipe:
-    """What `graphlore fit` does when told nothing: a bias, because sparse graphs need one, and exact memberships."""
-    return recipe(
-        story={"truncation": 10, "alpha": 2.0, "decoder": (32, 16), "bias": "global"},
-        guide={"name": "StructuredMeanField", "hidden": (64,)},
-        fit={"gradient": "local_expectation", "steps": 1500, "kl_warmup": 500},
-    )
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:

@@ -28,17 +28,7 @@ def paper(
     story = gl.models.DGLFRM(
         split.train.num_nodes, K, ALPHA, decoder=(64,), class_weight="balanced"
     )
-    guide = gl.guides.StructuredMeanField(
-        story,
-        split.train,
-        hidden=(64,),
-        feature_scaling="tf-idf",
-        activation="elu",
-        layer_norm=True,
-        dropout=dropout,
-        input_dropout=0.7,
-        edge_dropout=0.7,
-    )
+    guide = _guide(story, split, dropout=dropout, other_dropout=0.7)
     settings = {
         "gradient": gradient,
         "kl_weight": 0.1,
@@ -60,17 +50,7 @@ def exact(split: gl.data.Split) -> tuple[Any, Any, dict[str, Any]]:
         features="bernoulli",
         num_features=split.train.features.shape[1],
     ).start_at(split.train)
-    guide = gl.guides.StructuredMeanField(
-        story,
-        split.train,
-        hidden=(64,),
-        feature_scaling="tf-idf",
-        activation="elu",
-        layer_norm=True,
-        dropout=0.5,
-        input_dropout=0.5,
-        edge_dropout=0.5,
-    )
+    guide = _guide(story, split, dropout=0.5, other_dropout=0.5)
     settings = {
         "gradient": "dyadic",
         "kl_hold": 150,
@@ -81,6 +61,23 @@ def exact(split: gl.data.Split) -> tuple[Any, Any, dict[str, Any]]:
         "clip": None,
     }
     return story, guide, settings
+
+
+def _guide(
+    story: Any, split: gl.data.Split, dropout: float, other_dropout: float
+) -> gl.guides.StructuredMeanField:
+    """The encoder of all columns; ``other_dropout`` is that of features and edges."""
+    return gl.guides.StructuredMeanField(
+        story,
+        split.train,
+        hidden=(64,),
+        feature_scaling="tf-idf",
+        activation="elu",
+        layer_norm=True,
+        dropout=dropout,
+        input_dropout=other_dropout,
+        edge_dropout=other_dropout,
+    )
 
 
 COLUMNS = {

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import statistics
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -21,19 +20,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 import graphlore as gl
 
-STORIES: dict[str, dict[str, Any]] = {
-    "DGLFRM": {"story": {}, "guide": {}},
-    "DGLFRM-B": {"story": {"strengths": False}, "guide": {"membership_spread": 1.0}},
-}
-
-
-def recipe(name: str, seed: int) -> gl.inference.Recipe:
-    """The command line's default recipe."""
-    return gl.inference.Recipe(
-        story={"truncation": 10, "alpha": 2.0, "decoder": (32, 16), "bias": "global"},
-        guide={"name": "StructuredMeanField", "hidden": (64,)},
-        fit={"gradient": "local_expectation", "steps": 1500, "kl_warmup": 500, "seed": seed},
-    ).override(**STORIES[name])
+STORIES = {"DGLFRM": True, "DGLFRM-B": False}  # with strengths, without
 
 
 def readout(x: np.ndarray, clubs: np.ndarray) -> tuple[int, int]:
@@ -57,7 +44,7 @@ def main() -> None:
     for name in STORIES:
         rows, untrained = [], []
         for seed in range(options.seeds):
-            plan = recipe(name, 100 * seed)
+            plan = gl.inference.Recipe.default(STORIES[name]).override(fit={"seed": 100 * seed})
             with gl.inference.seeded(seed):
                 story, guide = plan.build(graph)
                 start = gl.inference.Fit(story, guide, graph, plan.settings, {})

@@ -54,20 +54,9 @@ class DisarmELBO(DyadicELBO):
         InferenceError: a story or guide whose sites depend on the memberships.
     """
 
-    def __init__(
-        self,
-        *,
-        local: bool = True,
-        analytic_kl: bool = True,
-        kl_weight: float = 1.0,
-        num_particles: int = 1,
-    ) -> None:
-        super().__init__(
-            local=local, analytic_kl=analytic_kl, kl_weight=kl_weight, num_particles=num_particles
-        )
-        self._uniforms = _Uniforms()
-        self._call: tuple[Any, Any, Any, Any] | None = None
-        self._owed: dict[str, tuple[Site, Tensor]] = {}
+    _uniforms: _Uniforms  # of the pair in hand, and what was called for it
+    _call: tuple[Any, Any, Any, Any]
+    _owed: dict[str, tuple[Site, Tensor]]
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
         self._call = (model, guide, args, kwargs)
@@ -92,7 +81,6 @@ class DisarmELBO(DyadicELBO):
             elbo, surrogate_loss = elbo + 0.5 * value, surrogate_loss + 0.5 * loss
             owed.append(self._owed)
             told.append(self.last)
-        self._owed = {}
         self.last = {name: 0.5 * (told[0][name] + told[1][name]) for name in told[0]}
         for name in owed[0]:
             surrogate_loss = surrogate_loss - self._pair_credit(name, owed[0][name], owed[1][name])
@@ -100,7 +88,6 @@ class DisarmELBO(DyadicELBO):
 
     def _other_draw(self, guide_trace: Trace) -> tuple[Trace, Trace]:
         """The traces of story and guide at the antithetic memberships."""
-        assert self._call is not None
         assert self._structure is not None
         model, guide, args, kwargs = self._call
         drawn, upstream = self._uniforms.drawn, self._structure.upstream

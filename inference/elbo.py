@@ -147,23 +147,16 @@ class DyadicELBO(TraceGraph_ELBO):
 
         for name, site in _samples(guide_trace):
             upstream = structure.upstream[name]
-            if name not in model_trace.nodes:  # auxiliary: the story has no such site
-                log_q = self.kl_weight * _log_prob(site)
-                elbo = elbo - log_q.sum()
-                entropy = _score_parts(site).entropy_term
-                if not is_identically_zero(entropy):
-                    surrogate = surrogate - self.kl_weight * entropy.sum()
-                charge(-log_q, site["cond_indep_stack"], upstream)
-                continue
-            p = model_trace.nodes[name]
-            kl = closed_divergence(site["fn"], p["fn"]) if self.analytic_kl else None
+            p = model_trace.nodes.get(name)  # None: auxiliary, the story has no such site
+            kl = closed_divergence(site["fn"], p["fn"]) if self.analytic_kl and p else None
             if kl is not None:
                 cost = -self.kl_weight * scale_and_mask(kl, site["scale"], site["mask"])
                 elbo, surrogate = elbo + cost.sum(), surrogate + cost.sum()
                 # given what is upstream of the site, its own draw no longer enters
                 charge(cost, site["cond_indep_stack"], upstream - {name})
                 continue
-            log_p, log_q = self.kl_weight * _log_prob(p), self.kl_weight * _log_prob(site)
+            log_q = self.kl_weight * _log_prob(site)
+            log_p = self.kl_weight * _log_prob(p) if p else torch.zeros_like(log_q)
             elbo = elbo + (log_p - log_q).sum()
             surrogate = surrogate + log_p.sum()
             entropy = _score_parts(site).entropy_term

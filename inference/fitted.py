@@ -170,8 +170,6 @@ class Fit:
             reasons.append(f"class_weight={self.story.class_weight}")
         if self.settings.kl_weight != 1.0:
             reasons.append(f"kl_weight={self.settings.kl_weight}")
-        if getattr(self.story, "feature_weight", 1.0) != 1.0:
-            reasons.append(f"feature_weight={self.story.feature_weight}")
         return "yes: " + ", ".join(reasons) if reasons else "no"
 
     def attributes(self) -> dict[str, Any]:

@@ -24,10 +24,10 @@ from pyro import poutine
 from pyro.ops.provenance import detach_provenance
 from pyro.poutine import Trace
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..models.dyadic import DyadicBernoulli
 from ..models.features import BernoulliFeatures
+from ..models.tiles import softplus
 from .elbo import DyadicELBO, Site, Structure, is_node_bits
 
 __all__ = ["LocalExpectationELBO"]
@@ -149,12 +149,12 @@ def _end_change(
         change = change + ((new_left - left) * neighbours).sum(-1)
     else:
         old, new = _pair_logits(left, new_left, right, i, j)
-        added = w0 * (_softplus(new) - _softplus(old)) - w1 * (_softplus(-new) - _softplus(-old))
+        added = w0 * (softplus(new) - softplus(old)) - w1 * (softplus(-new) - softplus(-old))
         change = change.index_add(-1, i, added)
     if before.missing is not None and before.missing.shape[1]:
         i, j = both_ends(before.missing.flip(0) if reverse else before.missing)
         old, new = _pair_logits(left, new_left, right, i, j)
-        change = change.index_add(-1, i, w0 * (_softplus(new) - _softplus(old)))
+        change = change.index_add(-1, i, w0 * (softplus(new) - softplus(old)))
     return change
 
 
@@ -193,7 +193,7 @@ def _softplus_change(
         else:  # rank one: no product of all flipped factors
             lengths, directions = moves
             new = torch.addcmul(old, lengths[:, rows, None], (directions @ right.T)[:, None])
-        old, new = _softplus(old), _softplus(new)
+        old, new = softplus(old), softplus(new)
         if excluded is not None:
             old = old.masked_fill(excluded[rows], 0.0)
             new = new.masked_fill(excluded[rows], 0.0)
@@ -225,7 +225,3 @@ def _sample(size: int, columns: int, device: torch.device) -> Tensor:
     if size <= columns:
         return torch.arange(size, device=device)
     return torch.randperm(size, device=device)[:columns]
-
-
-def _softplus(s: Tensor) -> Tensor:
-    return F.softplus(s, threshold=50.0)

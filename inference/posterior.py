@@ -145,6 +145,7 @@ class _Groups:
     graph: Graph
     by_dyad: bool
     pairs: Tensor | None
+    present: Tensor | None  # 0 or 1 for each of the pairs
     wanted: int
     posterior: dict[str, list[np.ndarray]]
     predictive: dict[str, list[np.ndarray]]
@@ -154,7 +155,9 @@ class _Groups:
     @classmethod
     def of(cls, graph: Graph, wanted: int) -> _Groups:
         by_dyad = graph.num_dyads <= _DYAD_LIMIT
-        return cls(graph, by_dyad, graph.observed_pairs() if by_dyad else None, wanted, {}, {}, {})
+        pairs = graph.observed_pairs() if by_dyad else None
+        present = None if pairs is None else _present(graph, pairs)
+        return cls(graph, by_dyad, pairs, present, wanted, {}, {}, {})
 
     @property
     def width(self) -> int:
@@ -172,10 +175,11 @@ class _Groups:
                 )
                 self._put(self.posterior, name, value.to(torch.int8) if exact else value)
         edges = edge_distribution(trace)
-        if self.pairs is not None:
+        if self.pairs is not None and self.present is not None:
             s = edges.logits(self.pairs)[:, 0]
-            present = _present(graph, self.pairs)
-            self._put(self.log_likelihood, "edges", s * present - torch.nn.functional.softplus(s))
+            self._put(
+                self.log_likelihood, "edges", s * self.present - torch.nn.functional.softplus(s)
+            )
         else:
             self._put(self.log_likelihood, "edges", edges.node_log_prob(graph.adjacency)[:, 0])
         for draw in range(min(edges.batch_shape[0], self.wanted - self.predicted)):
@@ -205,8 +209,8 @@ class _Groups:
         }
         observed["degree"] = graph.degrees.cpu().numpy()
         constant: dict[str, np.ndarray] = {}
-        if self.pairs is not None:
-            observed["edges"] = _present(graph, self.pairs).to(torch.int8).cpu().numpy()
+        if self.pairs is not None and self.present is not None:
+            observed["edges"] = self.present.to(torch.int8).cpu().numpy()
             constant["dyad_i"], constant["dyad_j"] = self.pairs.cpu().numpy()
         if graph.labels is not None:
             constant["labels"] = graph.labels.cpu().numpy()

@@ -48,6 +48,21 @@ class Recipe:
         self.settings  # noqa: B018 - validates
 
     @classmethod
+    def default(cls, strengths: bool = True) -> Recipe:
+        """DGLFRM (without strengths, DGLFRM-B) for a graph of which nothing is known; where the command line starts.
+
+        A global bias, because sparse graphs need one; exact memberships; the prior phased in. Without strengths a flat
+        start stays at the prior, so that communities start apart.
+        """
+        story = {"truncation": 10, "alpha": 2.0, "decoder": (32, 16), "bias": "global"}
+        guide = {"name": "StructuredMeanField", "hidden": (64,)}
+        return cls(
+            story=story if strengths else {**story, "strengths": False},
+            guide=guide if strengths else {**guide, "membership_spread": 1.0},
+            fit={"gradient": "local_expectation", "steps": 1500, "kl_warmup": 500},
+        )
+
+    @classmethod
     def read(cls, path: str | Path) -> Recipe:
         """A recipe from a TOML or JSON file with the tables story, guide and fit (settings.json of a run is one).
 

@@ -66,8 +66,11 @@ def mean(idata: Any, name: str) -> np.ndarray:
 
 def mean_product(idata: Any, first: str, second: str) -> np.ndarray:
     """Return the posterior mean of the product of two variables, without chain and draw."""
-    product = variable(idata, "posterior", first) * variable(idata, "posterior", second)
-    return product.mean(("chain", "draw")).values
+    one, two = draws(idata, "posterior", first), draws(idata, "posterior", second)
+    product = np.zeros(one.shape[1:])
+    for a, b in zip(one, two, strict=True):  # one draw at a time: all of them may not fit in memory
+        product += a * b
+    return product / max(1, len(one))
 
 
 def attribute(idata: Any, name: str) -> Any | None:

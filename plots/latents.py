@@ -162,13 +162,7 @@ def strengths(
     Raises:
         KeyError: If the story has no strengths (DGLFRM-B, SBM).
     """
-    means = _read.mean(idata, "memberships").astype(float)
-    b = _read.draws(idata, "posterior", "memberships")
-    r = _read.draws(idata, "posterior", "strengths")
-    product = np.zeros(means.shape)
-    for member, strength in zip(b, r, strict=True):
-        product += member * strength
-    product /= max(1, len(b))
+    product = _read.mean_product(idata, "memberships", "strengths")
     order = drawing_order(idata, threshold)
     drawn = np.abs(product[:, order.communities])
     limit = float(np.quantile(drawn, 0.995)) if drawn.size else 1.0

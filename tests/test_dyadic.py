@@ -7,9 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from memory import LargestTensor
 from pyro.ops.provenance import get_provenance, track_provenance
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from graphlore.models import DyadicBernoulli, balanced_weights
 
@@ -450,19 +449,6 @@ def test_row_probabilities_are_rows_of_the_link_probabilities():
 
 
 # -- memory -----------------------------------------------------------------------------------------
-
-
-class LargestTensor(TorchDispatchMode):
-    """Numel of the largest dense tensor that any operation makes."""
-
-    largest = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        for t in tree_leaves(out):
-            if isinstance(t, torch.Tensor) and t.layout == torch.strided:
-                self.largest = max(self.largest, t.untyped_storage().nbytes() // t.element_size())
-        return out
 
 
 def big_graph():

@@ -8,10 +8,9 @@ import math
 import pyro
 import pytest
 import torch
+from memory import LargestTensor
 from pyro import poutine
 from pyro.ops.provenance import get_provenance, track_provenance
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from graphlore.data import karate
 from graphlore.guides import StructuredMeanField
@@ -248,19 +247,6 @@ def test_blocks_are_uniform_subsets():
 
 
 # -- cost --------------------------------------------------------------------------------------------
-
-
-class LargestTensor(TorchDispatchMode):
-    """Numel of the largest dense tensor that any operation makes."""
-
-    largest = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        for t in tree_leaves(out):
-            if isinstance(t, torch.Tensor) and t.layout == torch.strided:
-                self.largest = max(self.largest, t.untyped_storage().nbytes() // t.element_size())
-        return out
 
 
 @pytest.mark.parametrize(
