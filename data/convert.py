@@ -12,8 +12,9 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from .dyads import as_pairs
 from .graph import Graph
-from .validation import GraphError, as_pairs, few, few_pairs, plural
+from .validation import GraphError, few, few_pairs, plural
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -11,21 +11,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .validation import (
+from .dyads import (
     DENSE_LIMIT,
-    GraphError,
+    check_across,
     dyad_keys,
     dyads_of,
-    few,
     missing_from_mask,
-    node_count,
     normal_dyads,
     normal_edges,
+    normal_parts,
+)
+from .fingerprint import fingerprint_of
+from .selection import check_selection, fields_of_selection
+from .validation import (
+    GraphError,
+    node_count,
+    node_ids,
     normal_features,
     normal_labels,
     normal_words,
-    orient,
     plural,
+    words_of_labels,
 )
 
 __all__ = ["Graph", "GraphError"]
@@ -44,6 +50,10 @@ class Graph:
             Undirected: each edge once, smaller id first. Directed: the arcs, row 0 to row 1.
         missing: (2, H) int64, the unobserved dyads in the same normal form. A dyad here is
             neither an edge nor a non-edge.
+        weights: (E,) float32 weights or counts of the edges, finite and not zero, or None. Zero
+            is the value of an observed dyad without an edge.
+        parts: (N,) int64 of 0 and 1, the sides of a bipartite graph, or None. Dyads of a bipartite
+            graph, observed or missing, are the pairs across; pairs within a side do not exist.
         features: (N, D) float32, dense or coalesced sparse COO, or None.
         labels: (N,) int64 classes, -1 for unlabelled, or None.
         names: N distinct node names, or None.
@@ -56,6 +66,8 @@ class Graph:
     num_nodes: int
     edge_index: Tensor
     missing: Tensor
+    weights: Tensor | None
+    parts: Tensor | None
     features: Tensor | None
     labels: Tensor | None
     names: tuple[str, ...] | None
@@ -69,6 +81,8 @@ class Graph:
         num_nodes: int,
         edge_index: Any,
         *,
+        weights: Any = None,
+        parts: Any = None,
         features: Any = None,
         labels: Any = None,
         names: Sequence[Any] | None = None,
@@ -87,6 +101,8 @@ class Graph:
             num_nodes: Number of nodes, at least two.
             edge_index: (2, E) integer array-like or tensor. Undirected edges may come in either
                 order of their ends; both orders of one edge count as a repeat.
+            weights: (E,) numbers, one per column of ``edge_index`` as given.
+            parts: (N,) integers 0 and 1, the sides of a bipartite graph, in any order of nodes.
             features: (N, D) array-like, SciPy sparse, or tensor (dense or sparse).
             labels: (N,) integers, -1 for unlabelled.
             names: N distinct node names.
@@ -95,46 +111,44 @@ class Graph:
             missing: (2, H) unobserved dyads. Edges given there are dropped from ``edge_index``:
                 their value is not observed.
             observed: The alternative to ``missing``: an (N, N) boolean mask (array, tensor or
-                SciPy sparse), True where the dyad is observed. The diagonal is ignored.
+                SciPy sparse), True where the dyad is observed. The diagonal is ignored, and so are the
+                pairs within a side of a bipartite graph.
             directed: Whether the edges are arcs.
             title: A short name.
-            clean: Drop self-loops and repeats instead of refusing them.
+            clean: Drop self-loops and repeats instead of refusing them. The weights of repeats
+                add up, also those of one undirected edge that is listed in both directions.
             allow_empty: Let a graph without any edge through (simulators need it).
 
         Raises:
             GraphError: On any input that is not a simple graph with at least one observed dyad.
         """
         count = node_count(num_nodes)
-        edges = normal_edges(edge_index, count, directed, clean)
+        edges, strengths = normal_edges(edge_index, count, directed, clean, weights)
         device = edges.device
+        sides = None if parts is None else normal_parts(parts, count, directed).to(device)
+        check_across(edges, sides, "edge")
         if missing is not None and observed is not None:
             raise GraphError("Give either missing or observed, not both: they say the same thing.")
         hidden = torch.empty((2, 0), dtype=torch.int64)
         if observed is not None:
-            hidden = missing_from_mask(observed, count, directed)
+            hidden = missing_from_mask(observed, count, directed, sides)
         elif missing is not None:
-            hidden = normal_dyads(missing, count, directed, "missing")
-        hidden = hidden.to(device)
+            hidden = normal_dyads(missing, count, directed, "missing", sides)
+        classes = None if labels is None else normal_labels(labels, count).to(device)
         values: dict[str, Any] = {
             "num_nodes": count,
             "edge_index": edges,
-            "missing": hidden,
+            "missing": hidden.to(device),
+            "weights": strengths,
+            "parts": sides,
             "features": None if features is None else normal_features(features, count).to(device),
-            "labels": None if labels is None else normal_labels(labels, count).to(device),
+            "labels": classes,
             "names": None if names is None else normal_words(names, "names", count, True),
-            "label_names": None,
+            "label_names": words_of_labels(label_names, classes),
             "feature_names": None,
             "directed": bool(directed),
             "title": str(title),
         }
-        if label_names is not None:
-            values["label_names"] = normal_words(label_names, "label_names", None, True)
-            top = -1 if values["labels"] is None else int(values["labels"].max())
-            if top >= len(values["label_names"]):
-                raise GraphError(
-                    f"label_names has {len(values['label_names'])} words, but the labels go up "
-                    f"to {top}: give one word per class."
-                )
         if feature_names is not None:
             if features is None:
                 raise GraphError("feature_names were given without features.")
@@ -160,7 +174,14 @@ class Graph:
                 f"All {keys.numel()} edges lie in missing dyads: nothing but non-edges is "
                 "observed. Hide fewer, or pass allow_empty=True if that is meant."
             )
-        self.__dict__["edge_index"] = self.edge_index[:, seen]
+        self.__dict__.update(self._edges_where(seen))
+
+    def _edges_where(self, keep: Tensor) -> dict[str, Tensor | None]:
+        """The fields that list edges, with only some of them, (E,) mask or ids."""
+        return {
+            "edge_index": self.edge_index[:, keep],
+            "weights": None if self.weights is None else self.weights[keep],
+        }
 
     def _check_something_observed(self) -> None:
         if self.num_dyads <= 0:
@@ -177,17 +198,21 @@ class Graph:
         return new
 
     def __repr__(self) -> str:
-        parts = [
+        words = [
             f"{self.title!r}: {plural(self.num_nodes, 'node')}",
             plural(self.num_edges, "arc" if self.directed else "edge"),
         ]
+        if self.weights is not None:
+            words.append("weighted")
+        if self.parts is not None:
+            words.append("bipartite {} + {}".format(*self._sides))
         if self.missing.shape[1]:
-            parts.append(plural(self.missing.shape[1], "missing dyad"))
+            words.append(plural(self.missing.shape[1], "missing dyad"))
         if self.features is not None:
-            parts.append(plural(self.features.shape[1], "feature"))
+            words.append(plural(self.features.shape[1], "feature"))
         if self.labels is not None:
-            parts.append(plural(int(torch.unique(self.labels[self.labels >= 0]).numel()), "class"))
-        return f"Graph({', '.join(parts)})".replace("classs", "classes")
+            words.append(plural(int(torch.unique(self.labels[self.labels >= 0]).numel()), "class"))
+        return f"Graph({', '.join(words)})".replace("classs", "classes")
 
     # -- counts ---------------------------------------------------------------------------------
 
@@ -203,7 +228,12 @@ class Graph:
 
     @property
     def num_dyads(self) -> int:
-        """How many dyads are observed: N(N-1)/2 (directed: N(N-1)) less the missing ones."""
+        """How many dyads are observed: all of them less the missing ones.
+
+        N(N-1)/2 in all, N(N-1) if directed, n0 n1 with n0 and n1 nodes on the sides if bipartite.
+        """
+        if self.parts is not None:
+            return math.prod(self._sides) - self.missing.shape[1]
         pairs = self.num_nodes * (self.num_nodes - 1)
         return (pairs if self.directed else pairs // 2) - self.missing.shape[1]
 
@@ -214,8 +244,15 @@ class Graph:
 
     @cached_property
     def degrees(self) -> Tensor:
-        """(N,) int64 observed degrees; directed: in-degree plus out-degree."""
+        """(N,) int64 observed degrees, without weights; directed: in-degree plus out-degree."""
         return torch.bincount(self.edge_index.flatten(), minlength=self.num_nodes)
+
+    @cached_property
+    def _sides(self) -> tuple[int, int]:
+        """How many nodes each side of a bipartite graph has."""
+        assert self.parts is not None
+        ones = int(self.parts.sum())
+        return self.num_nodes - ones, ones
 
     # -- other forms ----------------------------------------------------------------------------
 
@@ -235,11 +272,30 @@ class Graph:
 
     @cached_property
     def adjacency(self) -> Tensor:
-        """(N, N) float32 coalesced sparse COO of the observed edges, symmetric if undirected."""
-        arcs = self._arcs
+        """(N, N) float32 coalesced sparse COO of the observed edges, symmetric if undirected.
+
+        All entries are 1, also in a weighted graph.
+        """
+        return self._matrix(torch.ones(self._arcs.shape[1], device=self.device))
+
+    @cached_property
+    def weighted_adjacency(self) -> Tensor:
+        """(N, N) float32 coalesced sparse COO of the weights, symmetric if undirected.
+
+        That of a graph without weights is :attr:`adjacency`.
+        """
+        if self.weights is None:
+            return self.adjacency
+        if self.directed:
+            return self._matrix(self.weights)
+        both = torch.cat([self.edge_index, self.edge_index.flip(0)], dim=1)
+        return self._matrix(self.weights.repeat(2)[dyad_keys(both, self.num_nodes).argsort()])
+
+    def _matrix(self, values: Tensor) -> Tensor:
+        """The sparse (N, N) matrix with these values at the arcs."""
         return torch.sparse_coo_tensor(
-            arcs,
-            torch.ones(arcs.shape[1], device=self.device),
+            self._arcs,
+            values,
             (self.num_nodes, self.num_nodes),
             is_coalesced=True,
             check_invariants=False,  # sorted and in range by construction
@@ -253,7 +309,7 @@ class Graph:
             )
 
     def dense_adjacency(self) -> Tensor:
-        """(N, N) float32; missing dyads are 0 here, see :meth:`observed_mask`.
+        """(N, N) float32 of 0 and 1; missing dyads are 0 here, see :meth:`observed_mask`.
 
         Raises:
             GraphError: If the graph is too large for it.
@@ -262,13 +318,16 @@ class Graph:
         return self.adjacency.to_dense()
 
     def observed_mask(self) -> Tensor:
-        """(N, N) bool, True where the dyad is observed; False on the diagonal.
+        """(N, N) bool, True where the dyad is observed; False on the diagonal and within a side.
 
         Raises:
             GraphError: If the graph is too large for it.
         """
         self._check_small("observed_mask")
-        mask = ~torch.eye(self.num_nodes, dtype=torch.bool, device=self.device)
+        if self.parts is None:
+            mask = ~torch.eye(self.num_nodes, dtype=torch.bool, device=self.device)
+        else:
+            mask = self.parts[:, None] != self.parts
         mask[self.missing[0], self.missing[1]] = False
         if not self.directed:
             mask[self.missing[1], self.missing[0]] = False
@@ -289,7 +348,7 @@ class Graph:
         """The same graph with its tensors on ``device`` (itself if they are there already)."""
         if torch.empty(0, device=device).device == self.device:
             return self
-        names = ("edge_index", "missing", "features", "labels")
+        names = ("edge_index", "missing", "weights", "parts", "features", "labels")
         tensors = {name: getattr(self, name) for name in names}
         return self._replace(**{n: t.to(device) for n, t in tensors.items() if t is not None})
 
@@ -300,14 +359,14 @@ class Graph:
             dyads: (2, H) integer array-like; undirected pairs in either order.
 
         Raises:
-            GraphError: If a dyad is out of range or on the diagonal, or if nothing stays observed.
+            GraphError: If a dyad is out of range, on the diagonal or within a side of a bipartite
+                graph, or if nothing stays observed.
         """
-        more = normal_dyads(dyads, self.num_nodes, self.directed, "dyads").to(self.device)
+        more = normal_dyads(dyads, self.num_nodes, self.directed, "dyads", self.parts)
+        more = more.to(self.device)
         keys = torch.unique(dyad_keys(torch.cat([self.missing, more], dim=1), self.num_nodes))
         seen = ~torch.isin(dyad_keys(self.edge_index, self.num_nodes), keys)
-        new = self._replace(
-            missing=dyads_of(keys, self.num_nodes), edge_index=self.edge_index[:, seen]
-        )
+        new = self._replace(missing=dyads_of(keys, self.num_nodes), **self._edges_where(seen))
         new._check_something_observed()
         return new
 
@@ -325,6 +384,33 @@ class Graph:
             words = normal_words(feature_names, "feature_names", new.shape[1], False)
         return self._replace(features=new, feature_names=words)
 
+    def with_labels(self, labels: Any, label_names: Sequence[Any] | None = None) -> Graph:
+        """This graph with other labels, (N,) integers (``None`` takes them away).
+
+        Raises:
+            GraphError: If the shape or a value is wrong, or a class has no word.
+        """
+        if labels is None and label_names is not None:
+            raise GraphError("label_names were given without labels.")
+        new = None if labels is None else normal_labels(labels, self.num_nodes).to(self.device)
+        return self._replace(labels=new, label_names=words_of_labels(label_names, new))
+
+    def keep_labels(self, nodes: Any) -> Graph:
+        """This graph with labels at these nodes only, as for semi-supervised classification.
+
+        Args:
+            nodes: (M,) integer ids or an (N,) boolean mask; all others become -1, unlabelled.
+
+        Raises:
+            GraphError: If the graph has no labels, or on unknown ids.
+        """
+        if self.labels is None:
+            raise GraphError("keep_labels needs labels; this graph has none (see with_labels).")
+        ids = node_ids(nodes, self.num_nodes, "nodes", self.device)
+        labels = torch.full_like(self.labels, -1)
+        labels[ids] = self.labels[ids]
+        return self._replace(labels=labels)
+
     def subgraph(self, nodes: Any) -> Graph:
         """The induced subgraph: new node k is old node ``nodes[k]``, with all it carries.
 
@@ -332,30 +418,12 @@ class Graph:
             nodes: (M,) distinct integer ids in the order wanted, or an (N,) boolean mask.
 
         Raises:
-            GraphError: On repeated or unknown ids, fewer than two nodes, or if no dyad among
-                them is observed.
+            GraphError: On repeated or unknown ids, fewer than two nodes, only one side of a
+                bipartite graph, or if no dyad among them is observed.
         """
-        ids = self._ids(nodes, "nodes")
-        if ids.dtype == torch.bool and ids.shape == (self.num_nodes,):
-            ids = ids.nonzero()[:, 0]
-        if ids.dtype == torch.bool or ids.is_floating_point() or ids.ndim != 1:
-            raise GraphError(
-                f"nodes must be a vector of integer ids or a ({self.num_nodes},) boolean mask, "
-                f"got shape {tuple(ids.shape)}, dtype {ids.dtype}."
-            )
-        ids = ids.long()
-        unknown = ids[(ids < 0) | (ids >= self.num_nodes)]
-        if unknown.numel():
-            raise GraphError(
-                f"{plural(unknown.numel(), 'node')} out of range: {few(unknown.tolist())}; "
-                f"ids run from 0 to {self.num_nodes - 1}."
-            )
-        unique, counts = torch.unique(ids, return_counts=True)
-        if unique.numel() < ids.numel():
-            raise GraphError(f"Repeated nodes in subgraph: {few(unique[counts > 1].tolist())}.")
-        if ids.numel() < 2:
-            raise GraphError("A subgraph needs at least two nodes.")
-        new = self._take(ids)
+        ids = node_ids(nodes, self.num_nodes, "nodes", self.device)
+        check_selection(self, ids)
+        new = self._replace(**fields_of_selection(self, ids))
         new._check_something_observed()
         return new
 
@@ -365,69 +433,14 @@ class Graph:
         Raises:
             GraphError: If ``perm`` is not a permutation of 0 .. N-1.
         """
-        ids = self._ids(perm, "perm")
-        want = torch.arange(self.num_nodes, device=self.device)
-        if ids.shape != want.shape or not torch.equal(torch.sort(ids).values, want.to(ids.dtype)):
+        ids = node_ids(perm, self.num_nodes, "perm", self.device)
+        if not torch.equal(ids.sort().values, torch.arange(self.num_nodes, device=self.device)):
             raise GraphError(f"perm must be a permutation of 0 .. {self.num_nodes - 1}.")
-        return self._take(ids.long())
-
-    def _ids(self, value: Any, what: str) -> Tensor:
-        try:
-            return torch.as_tensor(value, device=self.device)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise GraphError(f"{what} must be a vector of integer ids: {error}.") from None
-
-    def _take(self, ids: Tensor) -> Graph:
-        place = torch.full((self.num_nodes,), -1, device=self.device)
-        place[ids] = torch.arange(ids.numel(), device=self.device)
-
-        def moved(pairs: Tensor) -> Tensor:
-            new = place[pairs]
-            new = orient(new[:, (new >= 0).all(0)], self.directed)
-            return dyads_of(torch.sort(dyad_keys(new, ids.numel())).values, ids.numel())
-
-        features = self.features
-        if features is not None:
-            features = features.index_select(0, ids)
-            features = features.coalesce() if features.is_sparse else features
-        return self._replace(
-            num_nodes=ids.numel(),
-            edge_index=moved(self.edge_index),
-            missing=moved(self.missing),
-            features=features,
-            labels=None if self.labels is None else self.labels[ids],
-            names=None if self.names is None else tuple(self.names[i] for i in ids.tolist()),
-        )
+        return self._replace(**fields_of_selection(self, ids))
 
     def fingerprint(self) -> str:
         """sha256 (hex) of the content: everything but the title and the device.
 
         Dense and sparse features with the same non-zero values have the same fingerprint.
         """
-        digest = hashlib.sha256(b"graphlore.Graph.1")
-
-        def add(tag: str, data: bytes) -> None:
-            digest.update(f"|{tag}:{len(data)}|".encode())
-            digest.update(data)
-
-        add("head", f"{self.num_nodes} {self.directed}".encode())
-        for tag in ("edge_index", "missing", "labels"):
-            tensor = getattr(self, tag)
-            if tensor is not None:
-                add(tag, tensor.cpu().contiguous().numpy().astype("<i8").tobytes())
-        if self.features is not None:
-            x = self.features.cpu()
-            if x.is_sparse:
-                keep = x.values() != 0
-                where, values = x.indices()[:, keep], x.values()[keep]
-            else:
-                where = x.nonzero().T
-                values = x[where[0], where[1]]
-            add("features", f"{tuple(x.shape)}".encode())
-            add("where", where.contiguous().numpy().astype("<i8").tobytes())
-            add("values", values.numpy().astype("<f4").tobytes())
-        for tag in ("names", "label_names", "feature_names"):
-            words = getattr(self, tag)
-            if words is not None:
-                add(tag, "\x00".join(words).encode())
-        return digest.hexdigest()
+        return fingerprint_of(self)

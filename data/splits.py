@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .dyads import normal_dyads
 from .graph import Graph
-from .validation import GraphError, few, few_pairs, normal_dyads, plural
+from .validation import GraphError, few, few_pairs, plural
 
 __all__ = ["Split", "given_split", "random_split"]
 
