@@ -111,12 +111,17 @@ def _sample_non_edges(graph: Graph, count: int, rng: np.random.Generator) -> np.
     total = free + taken.size
     if 4 * count > free or 2 * taken.size > total:
         # Rejection would stall, and in this case all dyads are not many more than the graph's own.
-        keys = _all_keys(n, graph.directed)
+        keys = _all_keys(graph)
         return rng.choice(np.setdiff1d(keys, taken, assume_unique=True), count, replace=False)
     found = np.empty(0, dtype=np.int64)
+    sides = None if graph.parts is None else _sides(graph)
     while found.size < count:
-        ends = rng.integers(0, n, size=(2, 2 * (count - found.size) + 64))
-        ends = ends[:, ends[0] != ends[1]]
+        tries = 2 * (count - found.size) + 64
+        if sides is None:
+            ends = rng.integers(0, n, size=(2, tries))
+            ends = ends[:, ends[0] != ends[1]]
+        else:
+            ends = np.stack([side[rng.integers(0, side.size, size=tries)] for side in sides])
         if not graph.directed:
             ends = np.sort(ends, axis=0)
         keys = ends[0] * n + ends[1]
@@ -127,19 +132,32 @@ def _sample_non_edges(graph: Graph, count: int, rng: np.random.Generator) -> np.
     return found[:count]
 
 
-def _all_keys(num_nodes: int, directed: bool) -> np.ndarray:
-    if directed:
-        keys = np.arange(num_nodes**2, dtype=np.int64)
-        return keys[keys % (num_nodes + 1) != 0]
-    rows, cols = np.triu_indices(num_nodes, 1)
-    return rows.astype(np.int64) * num_nodes + cols
+def _sides(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
+    """Node ids of the two sides of a bipartite graph."""
+    assert graph.parts is not None
+    parts = graph.parts.cpu().numpy()
+    return np.flatnonzero(parts == 0), np.flatnonzero(parts == 1)
+
+
+def _all_keys(graph: Graph) -> np.ndarray:
+    """Keys of all dyads, observed or not."""
+    n = graph.num_nodes
+    if graph.directed:
+        keys = np.arange(n**2, dtype=np.int64)
+        return keys[keys % (n + 1) != 0]
+    if graph.parts is not None:
+        rows, cols = (ends.ravel() for ends in np.meshgrid(*_sides(graph)))
+        return np.minimum(rows, cols) * n + np.maximum(rows, cols)
+    rows, cols = np.triu_indices(n, 1)
+    return rows.astype(np.int64) * n + cols
 
 
 def random_split(graph: Graph, val: float = 0.05, test: float = 0.10, seed: int = 0) -> Split:
     """Holds out shares of the edges and as many observed non-edges, all chosen uniformly.
 
     Args:
-        graph: The graph; its missing dyads are left alone.
+        graph: The graph; its missing dyads are left alone. Non-edges of a bipartite graph are
+            pairs across its sides.
         val: Share of the edges for validation (rounded down).
         test: Share of the edges for the test (rounded down).
         seed: Seed of the choice; the same seed gives the same split.
@@ -207,7 +225,8 @@ def given_split(
 
     Raises:
         GraphError: If the arrays are lacking or malformed, if the positives overlap or are not
-            exactly the graph's edges, or if a negative is a missing dyad of the graph.
+            exactly the graph's edges, if a negative is a missing dyad of the graph, or if a pair
+            is within a side of a bipartite graph.
     """
     if false_edges not in ("drop", "keep"):
         raise GraphError(f"false_edges must be 'drop' or 'keep', got {false_edges!r}.")
@@ -223,7 +242,8 @@ def given_split(
         array = np.asarray(array)
         if array.size and (array.ndim != 2 or array.shape[1] != 2):
             raise GraphError(f"{key} must have shape (n, 2), got {array.shape}.")
-        dyads = normal_dyads(array.T if array.size else [], n, graph.directed, key)
+        pairs = array.T if array.size else []
+        dyads = normal_dyads(pairs, n, graph.directed, key, graph.parts)
         given[key] = _np_keys(dyads, n)
         repeats = len(array) - given[key].size
         if repeats:
