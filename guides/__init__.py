@@ -1,7 +1,22 @@
-"""Variational families: the GCN encoder, the mean-field and structured mean-field guides."""
+"""Variational families: encoders, and the guides of the node-level stories."""
 
+from .categorical import AmortisedCategorical
 from .encoder import GCNEncoder, normalised_adjacency
+from .free import FreeEncoder
 from .kumaraswamy import Kumaraswamy
 from .mean_field import MeanField, StructuredMeanField
+from .normal import AmortisedNormal, AmortisedPoint
+from .spectral import spectral_blocks
 
-__all__ = ["GCNEncoder", "Kumaraswamy", "MeanField", "StructuredMeanField", "normalised_adjacency"]
+__all__ = [
+    "AmortisedCategorical",
+    "AmortisedNormal",
+    "AmortisedPoint",
+    "FreeEncoder",
+    "GCNEncoder",
+    "Kumaraswamy",
+    "MeanField",
+    "StructuredMeanField",
+    "normalised_adjacency",
+    "spectral_blocks",
+]

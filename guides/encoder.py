@@ -132,6 +132,25 @@ class GCNEncoder(nn.Module):
         dropped = self.dropout(h)
         return {name: head(dropped, adjacency) for name, head in self.heads.items()}, h
 
+    def start(self, head: str, level: float, spread: float) -> None:
+        """Have a head give about ``level`` at the start, and its own values times ``spread`` around it."""
+        convolution: Any = self.heads[head]
+        with torch.no_grad():
+            convolution.lin.weight.mul_(spread)
+            convolution.bias.fill_(level)
+
+    def scatter(self, head: str, graph: Graph, spread: float) -> None:
+        """Have every column of a head start with mean 0 and standard deviation ``spread`` over the nodes."""
+        convolution: Any = self.heads[head]
+        training = self.training
+        self.eval()
+        with torch.no_grad():
+            convolution.lin.weight.mul_(
+                (spread / self(graph)[0][head].std(0).clamp(min=1e-6))[:, None]
+            )
+            convolution.bias.sub_(self(graph)[0][head].mean(0))
+        self.train(training)
+
     def _adjacency(self, graph: Graph) -> Tensor:
         if not (self.training and self.edge_dropout):
             return normalised_adjacency(graph)

@@ -6,6 +6,7 @@
         q(b_{nk} = 1 \\mid v) = \\sigma(\\mathrm{GCN}_{nk} + \\mathrm{logit}\\, \\pi_k(v)) \\qquad \\text{(structured)}
 
 with q(v) Kumaraswamy(c_k, d_k) and q(r_n) = Normal(mu_n, diag sigma_n^2); the logits, mu and sigma come from the GCN.
+LFRM has no strengths, and q(Lambda_kl) = Normal.
 
 References:
     | Stochastic Blockmodels meet Graph Neural Networks (Mehta, Carin and Rai, ICML 2019), section 4
@@ -13,13 +14,11 @@ References:
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,14 +30,15 @@ from ..models.concrete import (
     StraightThroughBernoulli,
 )
 from ..models.dglfrm import DGLFRM
+from ..models.lfrm import LFRM
 from ..models.sticks import activation_logits
-from .encoder import GCNEncoder
+from .base import NodeGuide, inverse_softplus, positive_scale
 from .kumaraswamy import Kumaraswamy
 
 __all__ = ["MeanField", "StructuredMeanField"]
 
 
-class MeanField(PyroModule):
+class MeanField(NodeGuide):
     """The fully factorised guide: memberships do not look at the sticks.
 
     Pairs with local sticks (the paper) and with global ones.
@@ -53,54 +53,48 @@ class MeanField(PyroModule):
         membership_spread: standard deviation over the nodes that the initial membership logits of every community
             are given; None leaves the encoder's own small ones. A spread of 1 to 3 starts small graphs with
             distinct communities, where a flat start may never leave the prior.
+        amortised: False gives every node factors of its own in place of an encoder.
         encoder: options of :class:`~graphlore.guides.GCNEncoder`: hidden, inputs, dropout, layer_norm, ...
     """
 
     def __init__(
         self,
-        story: DGLFRM,
+        story: DGLFRM | LFRM,
         graph: Graph,
         *,
         relaxation: Concrete | StraightThrough | None = None,
         baseline: Literal["decaying", "neural"] | None = "decaying",
         membership_spread: float | None = None,
+        amortised: bool = True,
         **encoder: Any,
     ) -> None:
-        super().__init__("guide")
         if baseline not in (None, "decaying", "neural"):
             raise ValueError(f"baseline is None, 'decaying' or 'neural', not {baseline!r}")
+        if baseline == "neural" and not amortised:
+            raise ValueError(
+                "a neural baseline reads the encoder's hidden layer: it needs amortised=True"
+            )
         K = story.truncation
-        self.truncation, self.relaxation = K, relaxation
-        self.sticks_placement, self.has_strengths = story.sticks_placement, story.has_strengths
-        self.bias, self.baseline = story.bias, baseline
         heads = {"membership_logits": K}
         if story.has_strengths:
             heads |= {"strength_loc": K, "strength_log_scale": K}
-        if story.bias == "node":
-            heads |= {"node_bias_loc": 1, "node_bias_log_scale": 1}
-        self.encoder = GCNEncoder(graph, heads, **encoder)
-        self.options = {
-            **self.encoder.options,
-            "baseline": baseline,
-            "membership_spread": membership_spread,
-        }
-        # start narrow, so that the likelihood can make out the means of strengths and biases
-        with torch.no_grad():
-            heads_by_name: dict[str, Any] = dict(self.encoder.heads.items())
-            for name, head in heads_by_name.items():
-                if name.endswith("log_scale"):
-                    head.lin.weight.mul_(0.1)
-                    head.bias.fill_(-2.0)
+        super().__init__(story, graph, heads, amortised, encoder)
+        self.truncation, self.relaxation, self.baseline = K, relaxation, baseline
+        self.sticks_placement, self.has_strengths = story.sticks_placement, story.has_strengths
+        self.options |= {"baseline": baseline, "membership_spread": membership_spread}
         if membership_spread is not None:
-            self._spread_memberships(graph, membership_spread)
+            if not membership_spread > 0:
+                raise ValueError(f"membership_spread is positive or None, not {membership_spread}")
+            self.encoder.scatter("membership_logits", graph, membership_spread)
         # softplus(_raw) is the concentration; q(v) starts at the prior
-        self.stick_c_raw = nn.Parameter(_inverse_softplus(story.alpha.detach()).repeat(K))
-        self.stick_d_raw = nn.Parameter(_inverse_softplus(torch.ones(K)))
-        if story.bias != "none":
-            self.bias_loc = nn.Parameter(
-                torch.tensor(math.log(max(graph.num_edges, 1) / graph.num_dyads))
-            )
-            self.bias_log_scale = nn.Parameter(torch.tensor(-2.0))
+        self.stick_c_raw = nn.Parameter(inverse_softplus(story.alpha.detach()).repeat(K))
+        self.stick_d_raw = nn.Parameter(inverse_softplus(torch.ones(K)))
+        if story.num_affinities:
+            # assortative at first: communities that attract, and are indifferent to each other
+            diagonal = story.table(torch.arange(float(story.num_affinities))).diagonal().long()
+            loc = torch.zeros(story.num_affinities).index_fill(0, diagonal, 1.0)
+            self.affinity_loc = nn.Parameter(loc)
+            self.affinity_log_scale = nn.Parameter(torch.full_like(loc, -2.0))
         if baseline == "neural":
             self.baseline_network = nn.Sequential(
                 nn.Linear(self.encoder.options["hidden"][-1], 32),
@@ -117,8 +111,11 @@ class MeanField(PyroModule):
         )
         if self.sticks_placement == "global":
             v = pyro.sample("sticks", q_sticks)
-        if self.bias != "none":
-            pyro.sample("bias", dist.Normal(self.bias_loc, _scale(self.bias_log_scale)))
+        if hasattr(self, "affinity_loc"):
+            scale = positive_scale(self.affinity_log_scale)
+            pyro.sample("affinity", dist.Normal(self.affinity_loc, scale).to_event(1))
+        self.sample_global_bias()
+        self.sample_edge_scale()
 
         with pyro.plate("nodes", graph.num_nodes, dim=-1):
             if self.sticks_placement == "local":
@@ -135,26 +132,10 @@ class MeanField(PyroModule):
                 pyro.sample("memberships", dist.Bernoulli(logits=logits).to_event(1), infer=infer)
             if self.has_strengths:
                 q_strengths = dist.Normal(
-                    heads["strength_loc"], _scale(heads["strength_log_scale"])
+                    heads["strength_loc"], positive_scale(heads["strength_log_scale"])
                 )
                 pyro.sample("strengths", q_strengths.to_event(1))
-            if self.bias == "node":
-                loc, log_scale = heads["node_bias_loc"], heads["node_bias_log_scale"]
-                pyro.sample(
-                    "node_bias", dist.Normal(loc.squeeze(-1), _scale(log_scale).squeeze(-1))
-                )
-
-    def _spread_memberships(self, graph: Graph, spread: float) -> None:
-        if not spread > 0:
-            raise ValueError(f"membership_spread is positive or None, not {spread}")
-        head: Any = self.encoder.heads["membership_logits"]
-        training = self.encoder.training
-        self.encoder.eval()
-        with torch.no_grad():
-            logits = self.encoder(graph)[0]["membership_logits"]
-            head.lin.weight.mul_((spread / logits.std(0).clamp(min=1e-6))[:, None])
-            head.bias.sub_(self.encoder(graph)[0]["membership_logits"].mean(0))
-        self.encoder.train(training)
+            self.sample_node_bias(heads)
 
     def membership_logits(self, encoded: Tensor, v: Tensor) -> Tensor:
         """Log odds of q(b | v) from the encoder's output (N, K) and the sticks."""
@@ -175,7 +156,7 @@ class StructuredMeanField(MeanField):
         ValueError: a story with local sticks.
     """
 
-    def __init__(self, story: DGLFRM, graph: Graph, **options: Any) -> None:
+    def __init__(self, story: DGLFRM | LFRM, graph: Graph, **options: Any) -> None:
         if story.sticks_placement != "global":
             raise ValueError(
                 "the structured guide conditions memberships on one set of sticks: tell the story with "
@@ -185,11 +166,3 @@ class StructuredMeanField(MeanField):
 
     def membership_logits(self, encoded: Tensor, v: Tensor) -> Tensor:
         return encoded + activation_logits(v)
-
-
-def _inverse_softplus(x: Tensor) -> Tensor:
-    return x + torch.log(-torch.expm1(-x))
-
-
-def _scale(log_scale: Tensor) -> Tensor:
-    return torch.exp(log_scale.clamp(-10.0, 5.0))

@@ -13,7 +13,7 @@ from pyro.poutine import Trace
 from torch import nn
 
 from ..data import Graph
-from ..models.dyadic import DyadicBernoulli
+from ..models.dyadic import Dyadic
 
 __all__ = ["chunk_size", "edge_distribution", "evaluation_mode", "posterior_traces"]
 
@@ -55,6 +55,6 @@ def posterior_traces(
         done += size
 
 
-def edge_distribution(trace: Trace) -> DyadicBernoulli:
+def edge_distribution(trace: Trace) -> Dyadic:
     """The exact likelihood of a trace's edges: batch shape (draws, 1), never tempered."""
     return trace.nodes["edges"]["fn"].untempered()

@@ -24,10 +24,10 @@ from pyro.ops.provenance import detach_provenance, get_provenance
 from pyro.poutine import Trace
 from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Independent, kl_divergence
+from torch.distributions import Bernoulli, Categorical, Independent, kl_divergence
 from torch.nn import functional as F
 
-from ..models.dyadic import DyadicBernoulli
+from ..models.dyadic import Dyadic
 
 __all__ = ["DecayingAverages", "DyadicELBO", "InferenceError"]
 
@@ -64,7 +64,7 @@ class DecayingAverages(nn.Module):
 
 
 class DyadicELBO(TraceGraph_ELBO):
-    """ELBO with dyadic credit, for stories whose ``edges`` are a :class:`~graphlore.models.DyadicBernoulli`.
+    """ELBO with dyadic credit, for stories whose ``edges`` are a :class:`~graphlore.models.Dyadic`.
 
     Use it as any Pyro ELBO: in ``SVI``, or as ``DyadicELBO()(story, guide)`` with ``torch.optim``. Baselines are
     asked for at the guide's sites as in Pyro (``infer={"baseline": ...}``); decaying averages live in
@@ -134,7 +134,7 @@ class DyadicELBO(TraceGraph_ELBO):
         for name, site in _samples(model_trace):
             if name in guide_trace.nodes:
                 continue
-            if self.local and structure.upstream[name] and isinstance(site["fn"], DyadicBernoulli):
+            if self.local and structure.upstream[name] and isinstance(site["fn"], Dyadic):
                 site["fn"].keep_nodes = True
             log_prob = _log_prob(site)
             total = log_prob.sum()
@@ -193,7 +193,7 @@ class DyadicELBO(TraceGraph_ELBO):
         upstream: frozenset[str],
         charge: Any,
     ) -> None:
-        if not self.local or not isinstance(site["fn"], DyadicBernoulli):
+        if not self.local or not isinstance(site["fn"], Dyadic):
             charge(log_prob, site["cond_indep_stack"], upstream)
             return
         for name in upstream:
@@ -271,6 +271,8 @@ def closed_divergence(q: Any, p: Any) -> Tensor | None:
         # torch's own is infinite once a prior probability underflows
         a, b = q.logits, p.logits
         return torch.sigmoid(a) * (a - b) - F.softplus(a) + F.softplus(b)
+    if isinstance(q, Categorical) and isinstance(p, Categorical):
+        return (q.probs * (q.logits - p.logits)).sum(-1)  # finite logits, for the same reason
     try:
         return kl_divergence(q, p)
     except NotImplementedError:

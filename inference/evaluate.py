@@ -110,7 +110,7 @@ def active_communities(
     means, used = [], []
     with evaluation_mode(story, guide):
         for trace in posterior_traces(
-            story, guide, graph, draws, chunk_size(graph, story.truncation, draws)
+            story, guide, graph, draws, chunk_size(graph, story.width, draws)
         ):
             if "memberships" not in trace.nodes:
                 return None
@@ -136,6 +136,9 @@ def _all_dyads(story: Any, guide: Any, train: Graph, full: Graph, draws: int) ->
         columns = torch.arange(n, device=device)
         rows = torch.arange(block.start, block.stop, device=device)
         keep = columns != rows[:, None] if full.directed else columns > rows[:, None]
+        if full.parts is not None:
+            parts = full.parts.to(device)
+            keep &= parts != parts[rows, None]
         q, y = p[keep].double().cpu(), truth[keep].double().cpu()
         loss -= float(
             (y * q.clamp(min=1e-12).log() + (1 - y) * (1 - q).clamp(min=1e-12).log()).sum()

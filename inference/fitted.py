@@ -30,17 +30,19 @@ __all__ = ["Fit", "NodePosterior"]
 
 @dataclass(frozen=True)
 class NodePosterior:
-    """Posterior of nodes under a guide, averaged over draws.
+    """Posterior of nodes under a guide, averaged over draws; None for what the story does not have.
 
     Attributes:
-        memberships: P(b_nk = 1), (N, K).
+        memberships: P(b_nk = 1), or P(z_n = k) of a block model, (N, K).
         embedding: E[z_n], (N, K).
         embedding_sd: posterior standard deviation of z_n, (N, K).
+        labels: P(y_n = c) of the label decoder, (N, C).
     """
 
-    memberships: Tensor
-    embedding: Tensor
-    embedding_sd: Tensor
+    memberships: Tensor | None = None
+    embedding: Tensor | None = None
+    embedding_sd: Tensor | None = None
+    labels: Tensor | None = None
 
 
 @dataclass
@@ -104,6 +106,13 @@ class Fit:
             ]
             return torch.cat(rows)
 
+    def expected_values(self, pairs: Any, draws: int = 200, seed: int | None = None) -> Tensor:
+        """Posterior mean of the values of given dyads (2, P): probability, expected count or mean weight, (P,)."""
+        with self._seeded(seed):
+            return predict.expected_values(
+                self.story, self.guide, self.graph, torch.as_tensor(pairs), draws
+            )
+
     def top_links(
         self, k: int, among: str = "missing", draws: int = 200, seed: int | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -149,25 +158,20 @@ class Fit:
         graph = graph.to(self.settings.device)
         sums: dict[str, Tensor] = {}
         with self._seeded(seed), evaluation_mode(self.story, self.guide):
-            chunk = chunk_size(graph, self.story.truncation, draws)
+            chunk = chunk_size(graph, self.story.width, draws)
             for trace in posterior_traces(self.story, self.guide, graph, draws, chunk):
-                b, z = (
-                    trace.nodes["memberships"]["value"].float(),
-                    trace.nodes["embedding"]["value"],
-                )
-                for name, value in (("b", b), ("z", z), ("zz", z * z)):
+                for name, value in _of_nodes(self.story, trace).items():
                     sums[name] = sums.get(name, torch.zeros_like(value[0])) + value.sum(0)
-        mean = sums["z"] / draws
-        return NodePosterior(
-            sums["b"] / draws, mean, (sums["zz"] / draws - mean**2).clamp(min=0).sqrt()
-        )
+        means = {name: total / draws for name, total in sums.items()}
+        if "square" in means:
+            variance = means.pop("square") - means["embedding"] ** 2
+            means["embedding_sd"] = variance.clamp(min=0).sqrt()
+        return NodePosterior(**means)
 
     @property
     def tempered(self) -> str:
         """ "no", or what keeps the fit from being the posterior of the story."""
-        reasons = []
-        if getattr(self.story, "class_weight", None) is not None:
-            reasons.append(f"class_weight={self.story.class_weight}")
+        reasons = list(self.story.tempered_by)
         if self.settings.kl_weight != 1.0:
             reasons.append(f"kl_weight={self.settings.kl_weight}")
         return "yes: " + ", ".join(reasons) if reasons else "no"
@@ -183,11 +187,12 @@ class Fit:
             "objective": "ELBO" if self.tempered == "no" else "tempered ELBO",
             "story_options": self.story.options,
             "guide_options": self.guide.options,
-            "alpha": float(self.story.alpha),
-            "truncation": self.story.truncation,
             "best_step": -1 if self.best_step is None else self.best_step,
             **self.settings.to_dict(),
         }
+        for name in ("alpha", "truncation"):
+            if name in self.story.options:
+                found[name] = self.story.options[name]
         return {k: as_attribute(v) for k, v in found.items()}
 
     def save(self, folder: str | Path) -> Path:
@@ -262,6 +267,22 @@ class Fit:
             exact_memberships(self.story, self.guide),
         ):
             yield
+
+
+def _of_nodes(story: Any, trace: Any) -> dict[str, Tensor]:
+    """What :class:`NodePosterior` averages, of one pass of draws: (draws, N, ...) each."""
+    found: dict[str, Tensor] = {}
+    if "membership" in trace.nodes:
+        z = trace.nodes["membership"]["value"]
+        found["memberships"] = torch.nn.functional.one_hot(z, story.num_blocks).float()
+    if "memberships" in trace.nodes:
+        found["memberships"] = trace.nodes["memberships"]["value"].float()
+    if "embedding" in trace.nodes:
+        z = trace.nodes["embedding"]["value"]
+        found |= {"embedding": z, "square": z * z}
+        if story.num_classes is not None:
+            found["labels"] = torch.softmax(story.g(z), -1)
+    return found
 
 
 def _weights(story: nn.Module, guide: nn.Module) -> dict[str, Tensor]:

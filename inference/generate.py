@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from pyro import poutine
 from torch import Tensor
 
@@ -34,22 +33,26 @@ def generate_posterior(story: Any, guide: Any, graph: Graph, count: int = 1) -> 
     found: list[Graph] = []
     with evaluation_mode(story, guide):
         for trace in posterior_traces(story, guide, graph, count, 1):
-            pairs = edge_distribution(trace).one(0).sample_edges()
-            found.append(
-                _graph(graph.num_nodes, pairs, f"{graph.title}, draw {len(found)}", like=graph)
-            )
+            pairs, x = edge_distribution(trace).one(0).sample_entries()
+            title = f"{graph.title}, draw {len(found)}"
+            found.append(_graph(story, graph.num_nodes, pairs, x, title, like=graph))
     return found
 
 
 def _prior_graph(story: Any, index: int) -> Graph:
-    adjacency = poutine.trace(story).get_trace().nodes["edges"]["value"]
-    pairs = adjacency.indices() if adjacency.is_sparse else adjacency.nonzero().T
-    return _graph(adjacency.shape[0], pairs[:, pairs[0] < pairs[1]], f"prior draw {index}")
+    adjacency = poutine.trace(story).get_trace().nodes["edges"]["value"].to_sparse().coalesce()
+    pairs, x = adjacency.indices(), adjacency.values()
+    if story.kind != "directed":
+        pairs, x = pairs[:, pairs[0] < pairs[1]], x[pairs[0] < pairs[1]]
+    return _graph(story, adjacency.shape[0], pairs, x, f"prior draw {index}")
 
 
-def _graph(num_nodes: int, pairs: Tensor, title: str, like: Graph | None = None) -> Graph:
-    extra: dict[str, Any] = {}
+def _graph(
+    story: Any, num_nodes: int, pairs: Tensor, x: Tensor, title: str, like: Graph | None = None
+) -> Graph:
+    extra: dict[str, Any] = {"directed": story.kind == "directed", "parts": story.parts_of(like)}
     if like is not None:
-        extra = {"names": like.names, "labels": like.labels, "label_names": like.label_names}
-    order = torch.argsort(pairs[0] * num_nodes + pairs[1])
-    return Graph(num_nodes, pairs[:, order], title=title, allow_empty=True, **extra)
+        extra |= {"names": like.names, "labels": like.labels, "label_names": like.label_names}
+    if story.likelihood != "bernoulli":
+        extra["weights"] = x
+    return Graph(num_nodes, pairs, title=title, allow_empty=True, **extra)

@@ -1,4 +1,4 @@
-"""Gradients of Bernoulli memberships by local expectations: price both values of every bit, score nothing.
+"""Gradients of memberships by local expectations: price every value of every bit or category, score nothing.
 
 For q(b_nk = 1) = q_nk, independent given what is upstream, the gradient of E_q[log p(A, X | b)] is
 
@@ -6,9 +6,14 @@ For q(b_nk = 1) = q_nk, independent given what is upstream, the gradient of E_q[
     \\sum_{nk} \\nabla q_{nk}\\; E[\\log p(\\cdot \\mid b_{nk} = 1, b_{-nk})
     - \\log p(\\cdot \\mid b_{nk} = 0, b_{-nk})].
 
-A bit of node n changes the dyads (and features) of n alone, and all N K differences are had from one pass over the
-flipped factors of every node. The sum of softplus terms over the other ends may be taken over a uniform sample of
-them, with its exact weight; links and missing dyads are always counted exactly.
+and, for block memberships with probabilities q_nk,
+
+.. math::
+    \\sum_{nk} \\nabla q_{nk}\\; E[\\log p(\\cdot \\mid z_n = k, z_{-n})].
+
+A membership of node n changes the dyads (and features) of n alone, and all differences are had from one pass over the
+changed factors of every node. The sum of cumulants over the other ends may be taken over a uniform sample of them, with
+its exact weight; links and missing dyads are always counted exactly.
 
 References:
     | Local Expectation Gradients for Black Box Variational Inference (Titsias and Lazaro-Gredilla, 2015)
@@ -25,10 +30,11 @@ from pyro.ops.provenance import detach_provenance
 from pyro.poutine import Trace
 from torch import Tensor
 
-from ..models.dyadic import DyadicBernoulli
+from ..models.cumulants import SOFTPLUS, Cumulant
+from ..models.dyadic import Dyadic
 from ..models.features import BernoulliFeatures
-from ..models.tiles import softplus
 from .elbo import DyadicELBO, Site, Structure, is_node_bits
+from .expectation import is_node_category
 
 __all__ = ["LocalExpectationELBO"]
 
@@ -36,7 +42,7 @@ _ELEMENTS = 2_000_000  # logits of flipped factors held at once
 
 
 class LocalExpectationELBO(DyadicELBO):
-    """:class:`DyadicELBO` whose Bernoulli node sites get local expectations; other discrete sites, dyadic credit.
+    """:class:`DyadicELBO` with local expectations for bits and categories of nodes; dyadic credit for other sites.
 
     Arguments:
         columns: other ends (and feature columns) that a flip is priced on, drawn anew at every step; all if fewer.
@@ -63,22 +69,29 @@ class LocalExpectationELBO(DyadicELBO):
             for other, upstream in self._structure_of().upstream.items()
             if other != name and other in guide_trace.nodes
         )
-        if not is_node_bits(site) or followed:
+        if followed or not (is_node_bits(site) or is_node_category(site)):
             return super()._credit(name, site, signal, model_trace, guide_trace)
+        value = detach_provenance(site["value"])
+        # One change of every node at once: by independence, row n is then node n with its own change alone.
+        if is_node_category(site):
+            categories = torch.arange(q.probs.shape[-1], device=value.device)
+            with torch.no_grad():
+                gain = self._change(
+                    name, categories[:, None].expand(-1, len(value)), model_trace, guide_trace
+                )
+            return (q.probs * gain.T).sum()
+        flips = torch.eye(value.shape[-1], device=value.device, dtype=value.dtype)
         with torch.no_grad():
-            gain = self._gain_of_ones(name, site["value"], model_trace, guide_trace)
-        return (torch.sigmoid(q.base_dist.logits) * gain).sum()
+            change = self._change(
+                name, (value - flips.unsqueeze(1)).abs(), model_trace, guide_trace
+            )
+        return (torch.sigmoid(q.base_dist.logits) * (1.0 - 2.0 * value) * change.T).sum()
 
-    def _gain_of_ones(
-        self, name: str, bits: Tensor, model_trace: Trace, guide_trace: Trace
-    ) -> Tensor:
-        """log p(. | b_nk = 1) - log p(. | b_nk = 0) for every bit, (N, K)."""
-        bits = detach_provenance(bits)
-        flips = bits.shape[-1]
-        # Column k flipped for every node at once: by independence row n then is node n with bit k flipped.
-        flipped = (bits - torch.eye(flips, device=bits.device, dtype=bits.dtype).unsqueeze(1)).abs()
+    def _change(self, name: str, values: Tensor, model_trace: Trace, guide_trace: Trace) -> Tensor:
+        """log p of what is observed with node n's value replaced by ``values[c, n]``, minus as it is: (C, N)."""
+        flips = len(values)
         changed = guide_trace.copy()
-        changed.nodes[name] = {**guide_trace.nodes[name], "value": flipped}
+        changed.nodes[name] = {**guide_trace.nodes[name], "value": values}
         assert self._call is not None
         model, args, kwargs = self._call
         with pyro.validation_enabled(False), pyro.plate("flips", flips, dim=-2):
@@ -92,7 +105,7 @@ class LocalExpectationELBO(DyadicELBO):
             ):
                 continue
             before, after = site["fn"], flipped_trace.nodes[site_name]["fn"]
-            if isinstance(before, DyadicBernoulli):
+            if isinstance(before, Dyadic):
                 difference = _dyadic_change(before, after, site["value"], self.columns)
             elif isinstance(before, BernoulliFeatures):
                 difference = _feature_change(before, after, site["value"], self.columns)
@@ -102,59 +115,67 @@ class LocalExpectationELBO(DyadicELBO):
                 continue
             change = change + site["scale"] * detach_provenance(difference)
         assert isinstance(change, Tensor)
-        return (1.0 - 2.0 * bits) * change.T
+        return change
 
     def _structure_of(self) -> Structure:
         assert self._structure is not None
         return self._structure
 
 
-def _dyadic_change(
-    before: DyadicBernoulli, after: DyadicBernoulli, value: Tensor, columns: int
-) -> Tensor:
-    """log p of node n's dyads with bit k flipped, minus as they are: (K, N)."""
+def _dyadic_change(before: Dyadic, after: Dyadic, value: Tensor, columns: int) -> Tensor:
+    """log p of node n's dyads with its value changed, minus as they are: (C, N)."""
     left, right = (detach_provenance(x) for x in before.factors())
     new_left, new_right = (detach_provenance(x).flatten(0, -3) for x in after.factors())
-    present = before.present(value)
+    present = before.entries(value)
     change = _end_change(before, left, right, new_left, present, columns)
     if before.directed:  # node n is also the head of its dyads
-        return change + _end_change(
-            before, right, left, new_right, present.flip(0), columns, reverse=True
-        )
-    return change
+        return change + _end_change(before, right, left, new_right, present, columns, reverse=True)
+    if before.parts is None:
+        return change
+    # a node of side 1 is always the right end of its dyads
+    other = _end_change(before, right, left, new_right, present, columns)
+    return torch.where(before.parts == 0, change, other)
 
 
 def _end_change(
-    before: DyadicBernoulli,
+    before: Dyadic,
     left: Tensor,
     right: Tensor,
     new_left: Tensor,
-    present: Tensor,
+    present: tuple[Tensor, Tensor],
     columns: int,
     reverse: bool = False,
 ) -> Tensor:
     """The change over the dyads s_nj = l_n'r_j of every n, when l_n alone changes."""
-    w0, w1 = before.weights
-    nodes = left.shape[-2]
+    nodes, precision = left.shape[-2], before.precision
     sampled = _sample(nodes, columns, left.device)
     itself = torch.arange(nodes, device=left.device)[:, None] == sampled  # no self-dyads
-    change = -w0 * _softplus_change(left, new_left, right[sampled], itself, nodes / len(sampled))
+    if before.parts is not None:  # nor any within a side
+        itself = before.parts[:, None] == before.parts[sampled]
+    change = -precision * _cumulant_change(
+        before.cumulant, left, new_left, right[sampled], itself, nodes / len(sampled)
+    )
 
     def both_ends(pairs: Tensor) -> Tensor:
-        return pairs if before.directed else torch.cat((pairs, pairs.flip(0)), 1)
+        if before.directed:
+            return pairs.flip(0) if reverse else pairs
+        return torch.cat((pairs, pairs.flip(0)), 1)
 
-    i, j = both_ends(present)
-    if w0 == w1 == 1.0:  # a present dyad adds its logit, which is linear in l_n
-        neighbours = torch.zeros_like(left).index_add_(0, i, right[j])
-        change = change + ((new_left - left) * neighbours).sum(-1)
+    pairs, x = present
+    i, j = both_ends(pairs)
+    x = x if before.directed else torch.cat((x, x))
+    if before.is_linear:  # a present dyad adds x s, which is linear in l_n
+        neighbours = torch.zeros_like(left).index_add_(0, i, x.unsqueeze(-1) * right[j])
+        change = change + precision * ((new_left - left) * neighbours).sum(-1)
     else:
         old, new = _pair_logits(left, new_left, right, i, j)
-        added = w0 * (softplus(new) - softplus(old)) - w1 * (softplus(-new) - softplus(-old))
-        change = change.index_add(-1, i, added)
+        change = change.index_add(
+            -1, i, before._present_gain(new, x) - before._present_gain(old, x)
+        )
     if before.missing is not None and before.missing.shape[1]:
-        i, j = both_ends(before.missing.flip(0) if reverse else before.missing)
+        i, j = both_ends(before.missing)
         old, new = _pair_logits(left, new_left, right, i, j)
-        change = change.index_add(-1, i, w0 * (softplus(new) - softplus(old)))
+        change = change.index_add(-1, i, precision * (before.cumulant(new) - before.cumulant(old)))
     return change
 
 
@@ -172,15 +193,20 @@ def _feature_change(
         torch.cat((new, one.expand(*new.shape[:-1], 1)), -1),
     )
     weight = before.weight.shape[0] / len(sampled)
-    return ((new - old) * carried).sum(-1) - _softplus_change(
-        old_left, new_left, right, None, weight
+    return ((new - old) * carried).sum(-1) - _cumulant_change(
+        SOFTPLUS, old_left, new_left, right, None, weight
     )
 
 
-def _softplus_change(
-    left: Tensor, new_left: Tensor, right: Tensor, excluded: Tensor | None, weight: float
+def _cumulant_change(
+    cumulant: Cumulant,
+    left: Tensor,
+    new_left: Tensor,
+    right: Tensor,
+    excluded: Tensor | None,
+    weight: float,
 ) -> Tensor:
-    """weight * sum_j softplus(l'_kn r_j) - softplus(l_n r_j) in row blocks: (K, N) from (N, F), (K, N, F), (M, F)."""
+    """weight * sum_j κ(l'_cn r_j) - κ(l_n r_j) in row blocks: (C, N) from (N, F), (C, N, F), (M, F)."""
     flips, nodes = new_left.shape[:2]
     out = new_left.new_empty(flips, nodes)
     moves = _common_directions(left, new_left)
@@ -193,7 +219,7 @@ def _softplus_change(
         else:  # rank one: no product of all flipped factors
             lengths, directions = moves
             new = torch.addcmul(old, lengths[:, rows, None], (directions @ right.T)[:, None])
-        old, new = softplus(old), softplus(new)
+        old, new = cumulant(old), cumulant(new)
         if excluded is not None:
             old = old.masked_fill(excluded[rows], 0.0)
             new = new.masked_fill(excluded[rows], 0.0)

@@ -17,11 +17,10 @@ from torch import Tensor
 from ..data import Graph
 from ._arviz import to_arviz
 from .draws import chunk_size, edge_distribution, evaluation_mode, posterior_traces
-from .statistics import STATISTICS, graph_statistics, p_value
+from .statistics import STATISTICS, graph_statistics, p_value, weight_statistics
 
 __all__ = ["Check", "environment", "posterior_data", "posterior_predictive_check"]
 
-LATENTS = ("sticks", "memberships", "strengths", "bias", "node_bias")
 _DYAD_LIMIT = (
     50_000  # observed dyads up to which log-likelihood and predictive edges are kept dyad by dyad
 )
@@ -43,24 +42,21 @@ def posterior_data(
         draws: posterior draws.
         predictive_draws: how many of them also draw a graph.
     """
-    groups = _Groups.of(graph, predictive_draws)
+    groups = _Groups.of(story, graph, predictive_draws)
     with evaluation_mode(story, guide):
-        chunk = chunk_size(graph, max(story.truncation, groups.width), draws)
+        chunk = chunk_size(graph, max(story.width, groups.width), draws)
         for trace in posterior_traces(story, guide, graph, draws, chunk):
             groups.add(trace)
     observed, constant = groups.observed()
     coords: dict[str, Any] = {
         "node": list(graph.names) if graph.names else np.arange(graph.num_nodes),
-        "community": np.arange(story.truncation),
     }
+    for name, named in story.dims.items():
+        for dim, size in zip(named, groups.posterior[name][0].shape[1:], strict=True):
+            coords.setdefault(dim, np.arange(size))
     per_node = ("node",)
     dims: dict[str, tuple[str, ...]] = {
-        "sticks": ("node", "community")
-        if groups.posterior["sticks"][0].ndim == 3
-        else ("community",),
-        "memberships": ("node", "community"),
-        "strengths": ("node", "community"),
-        "node_bias": per_node,
+        **story.dims,
         "degree": per_node,
         "labels": per_node,
         "edges": ("dyad",) if groups.by_dyad else per_node,
@@ -107,6 +103,8 @@ def posterior_predictive_check(posterior: Any) -> list[Check]:
     """Compare the observed graph with graphs drawn from the posterior predictive, statistic by statistic."""
     checks = []
     for name, meaning in STATISTICS.items():
+        if name not in posterior.observed_data:
+            continue
         drawn = np.asarray(posterior.posterior_predictive[name]).ravel()
         observed = np.asarray(posterior.observed_data[name]).item()
         low, high = np.quantile(drawn, (0.05, 0.95))
@@ -142,10 +140,11 @@ def environment() -> dict[str, str]:
 class _Groups:
     """Arrays by group, one entry a chunk of draws."""
 
+    story: Any
     graph: Graph
     by_dyad: bool
     pairs: Tensor | None
-    present: Tensor | None  # 0 or 1 for each of the pairs
+    values: Tensor | None  # of each of the pairs: 0 or 1, a count, a weight
     wanted: int
     posterior: dict[str, list[np.ndarray]]
     predictive: dict[str, list[np.ndarray]]
@@ -153,11 +152,12 @@ class _Groups:
     predicted: int = 0
 
     @classmethod
-    def of(cls, graph: Graph, wanted: int) -> _Groups:
+    def of(cls, story: Any, graph: Graph, wanted: int) -> _Groups:
         by_dyad = graph.num_dyads <= _DYAD_LIMIT
         pairs = graph.observed_pairs() if by_dyad else None
-        present = None if pairs is None else _present(graph, pairs)
-        return cls(graph, by_dyad, pairs, present, wanted, {}, {}, {})
+        weights = None if story.likelihood == "bernoulli" else graph.weights
+        values = None if pairs is None else _values(graph, pairs, graph.edge_index, weights)
+        return cls(story, graph, by_dyad, pairs, values, wanted, {}, {}, {})
 
     @property
     def width(self) -> int:
@@ -165,52 +165,60 @@ class _Groups:
         return 1 + (0 if self.pairs is None else self.pairs.shape[1] // self.graph.num_nodes)
 
     def add(self, trace: Any) -> None:
-        graph = self.graph
-        for name in LATENTS:
-            if name in trace.nodes:
-                value = _flat_draws(name, trace.nodes[name]["value"])
-                # whole numbers keep 0/1 memberships small; relaxed ones are not whole
-                exact = name == "memberships" and not trace.nodes[name]["infer"].get(
-                    "_deterministic"
-                )
-                self._put(self.posterior, name, value.to(torch.int8) if exact else value)
+        story, graph = self.story, self.graph
+        for name, dims in story.dims.items():
+            site = trace.nodes[name]
+            value = site["value"] if "node" in dims else site["value"][:, 0]
+            if "community_to" in dims:
+                value = story.table(value)
+            # whole numbers keep 0/1 memberships small; relaxed ones are not whole
+            exact = name == "memberships" and not site["infer"].get("_deterministic")
+            self._put(self.posterior, name, value.to(torch.int8) if exact else value)
         edges = edge_distribution(trace)
-        if self.pairs is not None and self.present is not None:
-            s = edges.logits(self.pairs)[:, 0]
-            self._put(
-                self.log_likelihood, "edges", s * self.present - torch.nn.functional.softplus(s)
-            )
+        if self.pairs is not None and self.values is not None:
+            density = edges.dyad_log_prob(self.pairs, self.values)[:, 0]
+            self._put(self.log_likelihood, "edges", density)
         else:
-            self._put(self.log_likelihood, "edges", edges.node_log_prob(graph.adjacency)[:, 0])
+            value = story.observed_edges(graph)
+            self._put(self.log_likelihood, "edges", edges.node_log_prob(value)[:, 0])
         for draw in range(min(edges.batch_shape[0], self.wanted - self.predicted)):
             self._predict(edges.one(draw))
 
     def _predict(self, edges: Any) -> None:
         """One graph from the predictive; dyads that were not observed are left out of both sides of the check."""
         graph, n = self.graph, self.graph.num_nodes
-        pairs = edges.sample_edges()
-        keys = pairs[0] * n + pairs[1]
-        pairs = pairs[:, ~torch.isin(keys, graph.missing[0] * n + graph.missing[1])]
-        adjacency = _sparse(pairs, n)
-        for name, value in graph_statistics(adjacency, graph.num_dyads).items():
-            self._put(self.predictive, name, torch.tensor([value], dtype=torch.float64))
-        self._put(self.predictive, "degree", torch.as_tensor(adjacency.sum(1)).reshape(1, n))
+        pairs, x = edges.sample_entries()
+        seen = ~torch.isin(pairs[0] * n + pairs[1], graph.missing[0] * n + graph.missing[1])
+        pairs, x = pairs[:, seen], x[seen]
+        for name, value in self._statistics(pairs, x).items():
+            self._put(self.predictive, name, torch.as_tensor(value, dtype=torch.float64)[None])
         if self.pairs is not None:
-            keys = pairs[0] * n + pairs[1]
-            drawn = torch.isin(self.pairs[0] * n + self.pairs[1], keys)
-            self._put(self.predictive, "edges", drawn.to(torch.int8)[None])
+            drawn = _values(graph, self.pairs, pairs, x)
+            whole = torch.int8 if self.story.likelihood == "bernoulli" else drawn.dtype
+            self._put(self.predictive, "edges", drawn.to(whole)[None])
         self.predicted += 1
+
+    def _statistics(self, pairs: Tensor, x: Tensor) -> dict[str, Any]:
+        """What is checked, of one graph: its degrees and statistics, and those of its weights where it has any."""
+        graph, found = self.graph, {}
+        if self.story.likelihood != "normal":  # where every dyad has a weight, none is absent
+            found = graph_statistics(
+                _sparse(pairs, graph.num_nodes), graph.num_dyads, pairs.shape[1]
+            )
+            found["degree"] = torch.bincount(pairs.flatten(), minlength=graph.num_nodes)
+        if self.story.likelihood != "bernoulli":
+            found |= weight_statistics(x.double().cpu().numpy(), graph.num_dyads)
+        return found
 
     def observed(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         graph = self.graph
-        adjacency = _sparse(graph.edge_index, graph.num_nodes)
-        observed = {
-            k: np.asarray(v) for k, v in graph_statistics(adjacency, graph.num_dyads).items()
-        }
-        observed["degree"] = graph.degrees.cpu().numpy()
+        x = torch.ones(graph.num_edges) if graph.weights is None else graph.weights
+        found = self._statistics(graph.edge_index, x)
+        observed = {k: np.asarray(torch.as_tensor(v).cpu()) for k, v in found.items()}
         constant: dict[str, np.ndarray] = {}
-        if self.pairs is not None and self.present is not None:
-            observed["edges"] = self.present.to(torch.int8).cpu().numpy()
+        if self.pairs is not None and self.values is not None:
+            whole = torch.int8 if self.story.likelihood == "bernoulli" else self.values.dtype
+            observed["edges"] = self.values.to(whole).cpu().numpy()
             constant["dyad_i"], constant["dyad_j"] = self.pairs.cpu().numpy()
         if graph.labels is not None:
             constant["labels"] = graph.labels.cpu().numpy()
@@ -221,25 +229,25 @@ class _Groups:
         group.setdefault(name, []).append(value.cpu().numpy())
 
 
-def _flat_draws(name: str, value: Tensor) -> Tensor:
-    """(draws, ...) from what a plate over draws at -2 and a node plate at -1 leave behind."""
-    if name == "bias":
-        return value.reshape(-1)
-    if name == "sticks" and value.shape[1] == 1:  # global
-        return value[:, 0]
-    return value
-
-
-def _present(graph: Graph, pairs: Tensor) -> Tensor:
+def _values(graph: Graph, pairs: Tensor, edges: Tensor, x: Tensor | None) -> Tensor:
+    """Values of listed dyads, (P,): those of the edges among them, else 0."""
     n = graph.num_nodes
-    edges = graph.edge_index[0] * n + graph.edge_index[1]
-    return torch.isin(pairs[0] * n + pairs[1], edges).float()
+    keys, order = (edges[0] * n + edges[1]).sort()
+    wanted = pairs[0] * n + pairs[1]
+    place = torch.searchsorted(keys, wanted).clamp(max=max(0, keys.numel() - 1))
+    if not keys.numel():
+        return torch.zeros(wanted.shape)
+    found = torch.ones(keys.shape, device=keys.device) if x is None else x[order]
+    return torch.where(keys[place] == wanted, found[place], torch.zeros_like(found[place]))
 
 
 def _sparse(pairs: Tensor, n: int) -> sp.csr_matrix:
+    """Symmetric 0/1 adjacency matrix; arcs count in both directions."""
     i, j = pairs.cpu().numpy()
     upper = sp.csr_matrix((np.ones(len(i)), (i, j)), shape=(n, n))
-    return (upper + upper.T).tocsr()
+    both = (upper + upper.T).tocsr()
+    both.data[:] = 1.0
+    return both
 
 
 def _stack(group: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..data import Graph
+from ..models.dyadic import Dyadic
 from .draws import chunk_size, edge_distribution, evaluation_mode, posterior_traces
 
-__all__ = ["link_probabilities", "probability_rows", "top_links"]
+__all__ = ["expected_values", "link_probabilities", "probability_rows", "top_links"]
 
 _PAIRS = 4_000_000  # link probabilities held at once
 
@@ -28,20 +29,43 @@ def link_probabilities(
     Returns:
         (P,) probabilities.
     """
+    return _averaged(story, guide, graph, pairs, draws, lambda edges, s: edges.link_probability(s))
+
+
+def expected_values(
+    story: Any, guide: Any, graph: Graph, pairs: Tensor, draws: int = 100
+) -> Tensor:
+    """Posterior mean of the value of given dyads: link probability, expected count or mean weight, (P,).
+
+    Arguments: as for :func:`link_probabilities`.
+    """
+    return _averaged(story, guide, graph, pairs, draws, lambda edges, s: edges.mean(s))
+
+
+def _averaged(
+    story: Any,
+    guide: Any,
+    graph: Graph,
+    pairs: Tensor,
+    draws: int,
+    read: Callable[[Dyadic, Tensor], Tensor],
+) -> Tensor:
     if pairs.dim() != 2 or pairs.shape[0] != 2:
         raise ValueError(f"pairs are two rows of node ids, (2, P), not {tuple(pairs.shape)}")
     if pairs.numel() and not (int(pairs.min()) >= 0 and int(pairs.max()) < graph.num_nodes):
         raise ValueError(f"pairs name nodes outside of 0..{graph.num_nodes - 1}")
     pairs = pairs.to(graph.edge_index.device)
+    if graph.parts is not None and bool((graph.parts[pairs[0]] == graph.parts[pairs[1]]).any()):
+        raise ValueError("pairs of a bipartite graph join its two sides; some are within one")
     total = torch.zeros(pairs.shape[1], device=pairs.device)
     if not pairs.shape[1]:
         return total
     per_pass = max(1, _PAIRS // max(1, pairs.shape[1]))
     with evaluation_mode(story, guide):
-        chunk = min(per_pass, chunk_size(graph, story.truncation, draws))
+        chunk = min(per_pass, chunk_size(graph, story.width, draws))
         for trace in posterior_traces(story, guide, graph, draws, chunk):
-            p = torch.sigmoid(edge_distribution(trace).logits(pairs))
-            total += p.reshape(-1, pairs.shape[1]).sum(0)
+            edges = edge_distribution(trace)
+            total += read(edges, edges.logits(pairs)).reshape(-1, pairs.shape[1]).sum(0)
     return total / draws
 
 
@@ -53,7 +77,7 @@ def probability_rows(
     The diagonal is zero. Holds the factors of all draws, O(draws N K), and one block.
     """
     with evaluation_mode(story, guide):
-        chunk = chunk_size(graph, story.truncation, draws)
+        chunk = chunk_size(graph, story.width, draws)
         found = [edge_distribution(t) for t in posterior_traces(story, guide, graph, draws, chunk)]
         for start in range(0, graph.num_nodes, rows):
             block = slice(start, min(start + rows, graph.num_nodes))
@@ -87,6 +111,8 @@ def top_links(
         j = torch.arange(n, device=p.device)[None]
         keys = i * n + j
         usable = (i != j) if graph.directed else (i < j)
+        if graph.parts is not None:
+            usable = usable & (graph.parts[i] != graph.parts[j])
         p = p.masked_fill(~usable | torch.isin(keys, taken), -1.0)
         candidates = torch.topk(p.flatten(), min(k, p.numel()))
         best_p = torch.cat((best_p, candidates.values))

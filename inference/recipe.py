@@ -13,15 +13,23 @@ from typing import Any
 
 from .. import guides, models
 from ..data import Graph
+from ..models.base import graph_kind
 from .elbo import InferenceError
 from .seeds import seeded
 from .settings import FitSettings
 
 __all__ = ["Recipe"]
 
-_STORIES = ("DGLFRM",)
 _TABLES = ("story", "guide", "fit")
-_GUIDES = ("StructuredMeanField", "MeanField")
+_FEATURE_GUIDES = ("StructuredMeanField", "MeanField")
+#: stories and the guides that pair with them, the first one where none is named
+_GUIDES = {
+    "DGLFRM": _FEATURE_GUIDES,
+    "LFRM": _FEATURE_GUIDES,
+    "SBM": ("AmortisedCategorical",),
+    "VGAE": ("AmortisedNormal",),
+    "GAE": ("AmortisedPoint",),
+}
 
 
 @dataclass(frozen=True)
@@ -29,8 +37,8 @@ class Recipe:
     """Options of a story, of its guide and of the fit, as they stand in a TOML file or a run's settings.json.
 
     Attributes:
-        story: options of the story; ``name`` picks it (DGLFRM).
-        guide: options of the guide; ``name`` picks it (StructuredMeanField or MeanField).
+        story: options of the story; ``name`` picks it (DGLFRM, LFRM, SBM, VGAE or GAE).
+        guide: options of the guide; ``name`` picks it among those that pair with the story.
         fit: fields of :class:`~graphlore.inference.FitSettings`.
 
     Raises:
@@ -42,9 +50,10 @@ class Recipe:
     fit: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        story, _ = self._classes()
-        _known("story", self.story, _parameters(story))
-        _known("guide", self.guide, _parameters(guides.MeanField) | _parameters(guides.GCNEncoder))
+        story, guide = self._classes()
+        _known("story", self.story, _parameters(story) | _told(story))
+        family = guides.MeanField if issubclass(guide, guides.MeanField) else guide
+        _known("guide", self.guide, _parameters(family) | _parameters(guides.GCNEncoder))
         self.settings  # noqa: B018 - validates
 
     @classmethod
@@ -96,6 +105,10 @@ class Recipe:
         options = _options(self.story)
         if options.get("features") is not None and graph.features is not None:
             options.setdefault("num_features", graph.features.shape[1])
+        if "kind" in _parameters(story_class):
+            options.setdefault("kind", graph_kind(graph))
+        if options.get("num_classes") == "auto":
+            options["num_classes"] = _classes_of(graph)
         options.pop("num_nodes", None)
         with seeded(self.settings.seed), _named_kinds():
             story = story_class(graph.num_nodes, **options).start_at(graph)
@@ -109,10 +122,13 @@ class Recipe:
             return story, guide_class(story, graph, **_options(self.guide))
 
     def _classes(self) -> tuple[Any, Any]:
-        story, guide = self.story.get("name", _STORIES[0]), self.guide.get("name", _GUIDES[0])
-        for kind, name, known in (("story", story, _STORIES), ("guide", guide, _GUIDES)):
-            if name not in known:
-                raise ValueError(f"there is no {kind} {name!r}; known are {', '.join(known)}")
+        story = self.story.get("name", "DGLFRM")
+        if story not in _GUIDES:
+            raise ValueError(f"there is no story {story!r}; known are {', '.join(_GUIDES)}")
+        guide = self.guide.get("name", _GUIDES[story][0])
+        if guide not in _GUIDES[story]:
+            known = ", ".join(_GUIDES[story])
+            raise ValueError(f"there is no guide {guide!r} for {story}; known are {known}")
         return getattr(models, story), getattr(guides, guide)
 
 
@@ -130,7 +146,20 @@ def _options(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parameters(cls: type) -> set[str]:
-    return set(inspect.signature(cls).parameters) - {"story", "graph", "heads", "encoder"}
+    return set(inspect.signature(cls).parameters) - {"story", "graph", "heads", "encoder", "others"}
+
+
+def _told(story: type) -> set[str]:
+    """Options that a story passes on to :class:`~graphlore.models.NodeStory`."""
+    takes_others = "others" in inspect.signature(story).parameters
+    return _parameters(models.NodeStory) - {"name"} if takes_others else set()
+
+
+def _classes_of(graph: Graph) -> int:
+    if graph.labels is None:
+        raise ValueError(f"num_classes='auto' needs labels, and graph {graph.title!r} has none")
+    known = 0 if graph.label_names is None else len(graph.label_names)
+    return max(known, int(graph.labels.max()) + 1)
 
 
 def _known(kind: str, table: Mapping[str, Any], known: set[str]) -> None:

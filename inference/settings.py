@@ -12,7 +12,13 @@ import torch
 __all__ = ["FitSettings", "Gradient"]
 
 Gradient = Literal[
-    "dyadic", "local_expectation", "reinforce", "concrete", "disarm", "straight_through"
+    "dyadic",
+    "local_expectation",
+    "expectation",
+    "reinforce",
+    "concrete",
+    "disarm",
+    "straight_through",
 ]
 Schedule = Literal["constant", "cosine"]
 
@@ -28,7 +34,8 @@ class FitSettings:
         weight_decay: decoupled weight decay (AdamW) of the weights, 0 for Adam.
         clip: largest norm of the gradient, in nats per unit; None does not clip.
         gradient: estimator for the memberships. "dyadic": exact Bernoulli, every node rewarded by its own dyads;
-            "local_expectation": exact Bernoulli, both values of every membership priced, no score function;
+            "local_expectation": exact, every value of every membership (bit or block) priced, no score function;
+            "expectation": block memberships summed out, where the likelihood is linear in each (SBM);
             "reinforce": exact Bernoulli, every node rewarded by the whole graph (Pyro's); "concrete": the relaxation
             (temperatures below), biased for the exact story; "disarm": exact Bernoulli, two antithetic draws a step,
             every node rewarded by the difference of its own dyads between them; "straight_through": exact Bernoulli

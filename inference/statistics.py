@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
-__all__ = ["STATISTICS", "graph_statistics", "p_value"]
+__all__ = ["STATISTICS", "graph_statistics", "p_value", "weight_statistics"]
 
 STATISTICS = {
     "density": "edges per dyad",
@@ -20,16 +20,23 @@ STATISTICS = {
     "assortativity": "correlation of the degrees at the ends of an edge",
     "components": "number of connected components",
     "isolated": "nodes without an edge",
+    "total_weight": "sum of the weights",
+    "weight_sd": "standard deviation of the weights of all dyads",
+    "max_weight": "largest weight",
 }
 
 
-def graph_statistics(adjacency: sp.csr_matrix, num_dyads: int | None = None) -> dict[str, float]:
-    """All of :data:`STATISTICS` of one undirected simple graph, (N, N) symmetric sparse 0/1.
+def graph_statistics(
+    adjacency: sp.csr_matrix, num_dyads: int | None = None, num_edges: int | None = None
+) -> dict[str, Any]:
+    """The :data:`STATISTICS` of presence, of one simple graph, (N, N) symmetric sparse 0/1.
 
-    Definitions are those of NetworkX; assortativity and transitivity are 0 where they are undefined.
+    Definitions are those of NetworkX; assortativity and transitivity are 0 where they are undefined. Directed
+    graphs are taken as undirected, but for their density.
 
     Arguments:
         num_dyads: dyads that could hold an edge; all of them if None.
+        num_edges: how many do; those of the matrix if None.
     """
     n = adjacency.shape[0]
     degrees = np.asarray(adjacency.sum(1)).ravel()
@@ -40,7 +47,8 @@ def graph_statistics(adjacency: sp.csr_matrix, num_dyads: int | None = None) -> 
     spread = float(((x - x.mean()) ** 2).mean()) if len(x) else 0.0
     covariance = float(((x - x.mean()) * (y - y.mean())).mean()) if len(x) else 0.0
     return {
-        "density": float(degrees.sum()) / 2.0 / (num_dyads or n * (n - 1) // 2),
+        "density": (float(degrees.sum()) / 2.0 if num_edges is None else num_edges)
+        / (num_dyads or n * (n - 1) // 2),
         "degree_sd": float(degrees.std()),
         "max_degree": float(degrees.max()),
         "triangles": closed / 6.0,
@@ -48,6 +56,17 @@ def graph_statistics(adjacency: sp.csr_matrix, num_dyads: int | None = None) -> 
         "assortativity": covariance / spread if spread > 1e-12 else 0.0,
         "components": float(connected_components(adjacency, directed=False)[0]),
         "isolated": float((degrees == 0).sum()),
+    }
+
+
+def weight_statistics(weights: np.ndarray, num_dyads: int) -> dict[str, float]:
+    """The :data:`STATISTICS` of weights, from those of the edges, (E,); the other dyads have weight 0."""
+    total = float(weights.sum())
+    mean = total / num_dyads
+    return {
+        "total_weight": total,
+        "weight_sd": math.sqrt(max(0.0, float((weights**2).sum()) / num_dyads - mean**2)),
+        "max_weight": float(weights.max(initial=0.0)),
     }
 
 

@@ -17,6 +17,7 @@ from ..data import Graph, Split
 from .checkpoint import Checkpoints
 from .disarm import DisarmELBO
 from .elbo import DyadicELBO
+from .expectation import ExpectationELBO
 from .fitted import Fit
 from .local_expectation import LocalExpectationELBO
 from .metrics import ranking_scores
@@ -137,6 +138,8 @@ def _estimator(settings: FitSettings) -> DyadicELBO:
         return LocalExpectationELBO(
             columns=settings.expectation_columns, num_particles=settings.num_particles
         )
+    if settings.gradient == "expectation":
+        return ExpectationELBO(num_particles=settings.num_particles)
     if settings.gradient == "disarm":
         return DisarmELBO(num_particles=settings.num_particles)
     return DyadicELBO(local=settings.gradient != "reinforce", num_particles=settings.num_particles)

@@ -23,25 +23,24 @@ from typing import Any, Literal, Self
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..data import Graph
+from .base import NodeStory, check_choice, check_count, check_positive
 from .concrete import Concrete, LogitConcrete, StraightThrough
-from .dyadic import DyadicBernoulli, balanced_weights
 from .features import BernoulliFeatures
 from .sticks import activation_logits
-from .subsampled import SubsampledDyads
 
 __all__ = ["DGLFRM"]
 
 
-class DGLFRM(PyroModule):
+class DGLFRM(NodeStory):
     """The story of DGLFRM, and of DGLFRM-B (``strengths=False``: z = b).
 
-    Sites: ``sticks`` (K,) or (N, K) when local; ``memberships`` (N, K) in {0, 1}; ``strengths`` (N, K);
-    ``embedding`` (N, K), deterministic; ``bias`` (), ``node_bias`` (N,) when asked for; ``edges`` (N, N), the
-    adjacency matrix; ``features`` (N, D). The plate ``nodes`` is at dimension -1. The weights of f are parameters.
+    Sites: ``sticks`` (K,) or (N, K) when local; ``memberships`` (N, K) in {0, 1}; ``strengths`` (N, K); ``embedding``
+    (N, K), deterministic; ``bias`` (), ``node_bias`` (N,), ``edge_scale`` () when asked for; ``edges`` (N, N), the
+    adjacency matrix; ``features`` (N, D); ``labels`` (N,) with ``num_classes``. The plate ``nodes`` is at dimension -1.
+    The weights of f are parameters.
 
     Arguments:
         num_nodes: N of a graph drawn from the prior; a graph passed to the story brings its own.
@@ -53,17 +52,15 @@ class DGLFRM(PyroModule):
         features: how X is generated from z: "bernoulli" (binary columns), "normal" (real columns, learned scale),
             or None: features are no part of the story.
         num_features: D, needed when ``features`` is given.
-        bias: logit += nothing ("none"), c ("global") or c + e_n + e_m ("node").
-        bias_scale: prior standard deviations (s of c, s_e of e), in logits.
-        class_weight: None is the Bernoulli likelihood. "balanced" gives present and absent dyads equal total
-            weight, a number multiplies the present ones: both temper the likelihood, as the paper does.
         relaxation: relax memberships to binary Concrete at this temperature; StraightThrough() leaves them exact.
-        absent_sample: number of absent dyads that the density of an observed graph is estimated from, drawn anew
-            every time the story is told (:class:`~graphlore.models.SubsampledDyads`); None counts all of them.
+        others: likelihood, bias, bias_scale, class_weight, absent_sample, num_classes and label_weight of
+            :class:`~graphlore.models.base.NodeStory`.
 
     Raises:
         ValueError: an option outside of what is listed; a graph without features for a story with features.
     """
+
+    decodes_labels = True
 
     def __init__(
         self,
@@ -76,32 +73,17 @@ class DGLFRM(PyroModule):
         sticks: Literal["global", "local"] = "global",
         features: Literal["bernoulli", "normal"] | None = None,
         num_features: int | None = None,
-        bias: Literal["none", "global", "node"] = "none",
-        bias_scale: tuple[float, float] = (10.0, 1.0),
-        class_weight: Literal["balanced"] | float | None = None,
         relaxation: Concrete | StraightThrough | None = None,
-        absent_sample: int | None = None,
+        **others: Any,
     ) -> None:
-        super().__init__("dglfrm")
-        _check_choice("sticks", sticks, ("global", "local"))
-        _check_choice("features", features, (None, "bernoulli", "normal"))
-        _check_choice("bias", bias, ("none", "global", "node"))
-        if not isinstance(truncation, int) or truncation < 1:
-            raise ValueError(
-                f"truncation is the number of communities, at least 1, not {truncation}"
-            )
-        if not isinstance(alpha, int | float) or not alpha > 0:
-            raise ValueError(f"alpha is a positive concentration, not {alpha}")
+        super().__init__("dglfrm", num_nodes, **others)
+        check_choice("sticks", sticks, ("global", "local"))
+        check_choice("features", features, (None, "bernoulli", "normal"))
+        check_count("truncation", truncation, "the number of communities")
+        check_positive("alpha", alpha, "a positive concentration")
         if (features is None) != (num_features is None):
             raise ValueError("features and num_features are given together, or neither")
-        if absent_sample is not None and absent_sample < 1:
-            raise ValueError(
-                f"absent_sample is None or a number of dyads, at least 1, not {absent_sample}"
-            )
-        if isinstance(class_weight, str) and class_weight != "balanced":
-            raise ValueError(f"class_weight is None, 'balanced' or a number, not {class_weight!r}")
-        self.options: dict[str, Any] = {
-            "num_nodes": num_nodes,
+        own = {
             "truncation": truncation,
             "alpha": alpha,
             "decoder": tuple(decoder),
@@ -109,24 +91,25 @@ class DGLFRM(PyroModule):
             "sticks": sticks,
             "features": features,
             "num_features": num_features,
-            "bias": bias,
-            "bias_scale": tuple(bias_scale),
-            "class_weight": class_weight,
-            "absent_sample": absent_sample,
         }
-        self.num_nodes, self.truncation = num_nodes, truncation
+        self.options = {k: v for k, v in self.options.items() if k not in ("kind", "sides")} | own
+        self.truncation = self.width = truncation
         self.has_strengths, self.sticks_placement = strengths, sticks
-        self.features, self.bias = features, bias
-        self.class_weight, self.relaxation = class_weight, relaxation
-        self.absent_sample = absent_sample
+        self.num_affinities = 0
+        self.features, self.relaxation = features, relaxation
+        placed = ("community",) if sticks == "global" else ("node", "community")
+        self.dims |= {"sticks": placed, "memberships": ("node", "community")}
+        if strengths:
+            self.dims["strengths"] = ("node", "community")
         self.register_buffer("alpha", torch.tensor(float(alpha)))
-        self.register_buffer("bias_scale", torch.tensor([float(s) for s in bias_scale]))
+        self.alpha: Tensor
         self.f = _multi_layer_perceptron(truncation, decoder)
         if features is not None:
             assert num_features is not None
             self.feature_decoder = nn.Linear(truncation, num_features)
             if features == "normal":
                 self.feature_log_scale = nn.Parameter(torch.zeros(num_features))
+        self.g = self.classifier(truncation)
 
     def forward(self, graph: Graph | None = None) -> Tensor:
         """Tell the story, given the edges (and features) of ``graph``; without one, draw a graph from the prior.
@@ -134,18 +117,15 @@ class DGLFRM(PyroModule):
         Returns:
             the adjacency matrix (N, N).
         """
-        if graph is not None and graph.directed:
-            raise ValueError(
-                f"DGLFRM is a story of undirected graphs; {graph.title!r} is directed. Read it with directed=False"
-            )
+        self.check_graph(graph)
         num_nodes, K = (self.num_nodes if graph is None else graph.num_nodes), self.truncation
         nodes = pyro.plate("nodes", num_nodes, dim=-1)
         stick_prior = dist.Beta(self.alpha.expand(K), self.alpha.new_ones(K)).to_event(1)
 
         if self.sticks_placement == "global":
             v = pyro.sample("sticks", stick_prior)
-        if self.bias != "none":
-            c = pyro.sample("bias", dist.Normal(self.alpha.new_zeros(()), self.bias_scale[0]))
+        c = self.sample_global_bias()
+        tau = self.sample_edge_scale()
 
         with nodes:
             if self.sticks_placement == "local":
@@ -163,41 +143,16 @@ class DGLFRM(PyroModule):
                 z = b * pyro.sample("strengths", standard.to_event(1))
             z = pyro.deterministic("embedding", z, event_dim=1)
 
-            node_bias = None  # c and e_n, as what each end of a dyad adds to its logit
-            if self.bias != "none":
-                node_bias = (0.5 * c).expand(torch.broadcast_shapes(c.shape, (num_nodes,)))
-            if self.bias == "node":
-                e = pyro.sample(
-                    "node_bias", dist.Normal(self.alpha.new_zeros(()), self.bias_scale[1])
-                )
-                node_bias = node_bias + e
-
+            node_bias = self.sample_node_bias(c, num_nodes)
             if self.features is not None:
                 pyro.sample(
                     "features", self.feature_distribution(z), obs=self._observed_features(graph)
                 )
+            if self.g is not None:
+                self.sample_labels(graph, self.g(z))
 
-        f = self.f(z)
-        if f.dim() > 2:  # plates further out (draws, particles): the nodes become part of the event
-            f = f.unsqueeze(-3)
-            node_bias = None if node_bias is None else node_bias.unsqueeze(-2)
-        return pyro.sample(
-            "edges",
-            self._edges(graph, f, node_bias),
-            obs=None if graph is None else graph.adjacency,
-        )
-
-    def _edges(self, graph: Graph | None, f: Tensor, node_bias: Tensor | None) -> DyadicBernoulli:
-        if graph is None:
-            return DyadicBernoulli(f, left_bias=node_bias)
-        observed: dict[str, Any] = {
-            "left_bias": node_bias,
-            "missing": graph.missing,
-            "weights": self.edge_weights(graph),
-        }
-        if self.absent_sample is None:
-            return DyadicBernoulli(f, **observed)
-        return SubsampledDyads(f, num_absent=self.absent_sample, **observed)
+        edges = self.dyads(graph, self.f(z), node_bias=node_bias, scale=tau)
+        return pyro.sample("edges", edges, obs=self.observed_edges(graph))
 
     def equations(self) -> str:
         """The story as told with these options, a formula a line, site names in backquotes."""
@@ -212,17 +167,12 @@ class DGLFRM(PyroModule):
         ]
         lines += ["r_{nk} ~ Normal(0, 1)   `strengths`"] if self.has_strengths else []
         lines += [f"z_{{nk}} = b_{{nk}}{' r_{nk}' if self.has_strengths else ''}   `embedding`"]
-        logit = "f(z_n)^T f(z_m)"
-        if self.bias != "none":
-            s, s_e = (f"{x:g}" for x in self.bias_scale.tolist())
-            lines += [f"c ~ Normal(0, {s}^2)   `bias`"]
-            lines += [f"e_n ~ Normal(0, {s_e}^2)   `node_bias`"] if self.bias == "node" else []
-            logit += " + c" + (" + e_n + e_m" if self.bias == "node" else "")
-        lines += [f"A_{{nm}} ~ Bernoulli(sigma({logit})), n < m   `edges`"]
+        lines += self.edge_equations("f(z_n)^T f(z_m)")
         if self.features is not None:
             family = "Bernoulli(sigma(w_d^T z_n + w_{d0}))"
             family = family if self.features == "bernoulli" else "Normal(w_d^T z_n + w_{d0}, s_d^2)"
             lines += [f"X_{{nd}} ~ {family}   `features`"]
+        lines += self.label_equations()
         widths = " → ".join(str(w) for w in (self.truncation, *self.options["decoder"]))
         lines += [f"f is a network {widths}" if self.options["decoder"] else "f is the identity"]
         return "\n".join(lines)
@@ -247,14 +197,6 @@ class DGLFRM(PyroModule):
             return BernoulliFeatures(z, decoder.weight, decoder.bias)
         return dist.Normal(decoder(z), self.feature_log_scale.exp()).to_event(1)
 
-    def edge_weights(self, graph: Graph | None) -> tuple[float, float]:
-        """(w_0, w_1), the weights of absent and present dyads; (1, 1) unless the likelihood is tempered."""
-        if graph is None or self.class_weight is None:
-            return 1.0, 1.0
-        if self.class_weight == "balanced":
-            return balanced_weights(graph.num_edges, graph.num_dyads)
-        return 1.0, float(self.class_weight)
-
     def _observed_features(self, graph: Graph | None) -> Tensor | None:
         if graph is None:
             return None
@@ -273,8 +215,3 @@ def _multi_layer_perceptron(inputs: int, widths: Sequence[int]) -> nn.Module:
         layers.append(nn.Linear(inputs, width))
         inputs = width
     return nn.Sequential(*layers)
-
-
-def _check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} is one of {', '.join(map(repr, allowed))}, not {value!r}")

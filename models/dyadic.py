@@ -1,19 +1,21 @@
-"""The likelihood of a graph: independent Bernoulli dyads with a logit that factorises over nodes.
+"""The likelihood of a graph: independent dyads whose natural parameter factorises over nodes.
 
-For a simple graph A with observed dyads M and logits ``s_ij``,
+For a simple graph A with observed dyads M and natural parameters ``s_ij = l_i'r_j + a_i + b_j``,
 
 .. math::
-    \\log p(A) = \\sum_{i<j,\\,ij \\in M} w_1 A_{ij} \\log\\sigma(s_{ij}) + w_0 (1 - A_{ij}) \\log\\sigma(-s_{ij}),
+    \\log p(A) = \\sum_{i<j,\\,ij \\in M} A_{ij} s_{ij} - \\kappa(s_{ij}) + \\log h(A_{ij}),
 
-(over ordered pairs when directed). Nothing of size N x N is kept: the softplus sum over all dyads runs in tiles,
-present and missing dyads are corrections gathered along their lists, and the gradient with respect to the factors
-is accumulated in the same pass, so that memory is O(N K + tile^2).
+(over ordered pairs when directed, over pairs of one node of either side when bipartite), with the cumulant κ of
+Bernoulli, Poisson or Normal edges (:mod:`~graphlore.models.cumulants`). Nothing of size N x N is kept: the sum of κ
+over all dyads runs in tiles, present and missing dyads are corrections gathered along their lists, and the gradient
+with respect to the factors is accumulated in the same pass, so that memory is O(N K + tile^2).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -21,20 +23,21 @@ from pyro.ops.provenance import detach_provenance, get_provenance, track_provena
 from torch import Tensor
 from torch.distributions import constraints
 
-from .tiles import TILE, NodeSoftplus, PairLogits, TotalSoftplus, row_blocks, softplus
+from .cumulants import EXPONENTIAL, HALF_SQUARE, SOFTPLUS, Cumulant, softplus
+from .tiles import TILE, NodeCumulant, PairLogits, Shape, TotalCumulant, row_blocks
 
-__all__ = ["DyadicBernoulli", "balanced_weights"]
+__all__ = ["Dyadic", "DyadicBernoulli", "DyadicNormal", "DyadicPoisson", "balanced_weights"]
 
 
 _DENSE_NODES = 2000
 
 
-class DyadicBernoulli(TorchDistribution):
-    r"""Bernoulli edges with logits :math:`s_{ij} = l_i^\top r_j + a_i + b_j`.
+class Dyadic(TorchDistribution):
+    r"""Independent dyads with natural parameters :math:`s_{ij} = l_i^\top r_j + a_i + b_j`; a law of edges fills it in.
 
-    The value is the adjacency matrix, (N, N), dense or sparse COO (coalesced), with an empty diagonal; only entries
-    of observed dyads are read. :meth:`log_prob` gives one number per graph; :meth:`node_log_prob` splits it over
-    nodes, every dyad half to each of its ends.
+    The value is the (weighted) adjacency matrix, (N, N), dense or sparse COO (coalesced), with an empty diagonal; only
+    entries of observed dyads are read. :meth:`log_prob` gives one number per graph; :meth:`node_log_prob` splits it
+    over nodes, every dyad half to each of its ends.
 
     Arguments:
         left: factors l, (..., N, K).
@@ -42,18 +45,19 @@ class DyadicBernoulli(TorchDistribution):
         left_bias: a, (..., N), or ``None`` for zero. Undirected graphs use it for both ends (b = a).
         right_bias: b, (..., N), directed graphs only.
         missing: dyads that are not observed, (2, H) int64; i < j unless directed. They take no part in the density.
-        weights: (w_0, w_1), the weights of absent and of present dyads; (1, 1) is the Bernoulli density. Anything
-            else tempers the likelihood.
         directed: whether (i, j) and (j, i) are two dyads. An undirected graph needs :math:`s_{ij} = s_{ji}`.
+        parts: the side, 0 or 1, of every node of a bipartite graph, (N,): its dyads join a node i of side 0 and a node
+            j of side 1, and only they do. Then s need not be symmetric.
         tile: rows and columns of a tile.
 
     Raises:
-        ValueError: an undirected graph with two sides of bias, or factors of different shapes.
+        ValueError: an undirected graph with two sides of bias, factors of different shapes, directed sides.
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
     has_rsample = False
     has_enumerate_support = False
+    cumulant: ClassVar[Cumulant]
 
     def __init__(
         self,
@@ -63,8 +67,8 @@ class DyadicBernoulli(TorchDistribution):
         right_bias: Tensor | None = None,
         *,
         missing: Tensor | None = None,
-        weights: tuple[float, float] = (1.0, 1.0),
         directed: bool = False,
+        parts: Tensor | None = None,
         tile: int = TILE,
         validate_args: bool | None = None,
     ) -> None:
@@ -72,14 +76,11 @@ class DyadicBernoulli(TorchDistribution):
             raise ValueError(f"left and right factors differ in shape: {left.shape}, {right.shape}")
         if right_bias is not None and not directed:
             raise ValueError("an undirected graph has one bias per node: give left_bias only")
+        if parts is not None and directed:
+            raise ValueError("a bipartite graph has no directed dyads: leave out directed or parts")
         self.left, self.right = left, right
         self.left_bias, self.right_bias = left_bias, right_bias
-        self.missing, self.weights, self.directed, self.tile = (
-            missing,
-            weights,
-            directed,
-            tile,
-        )
+        self.missing, self.directed, self.parts, self.tile = missing, directed, parts, tile
         #: let log_prob also find the nodes' shares that incident_log_prob reads, at about a sixth of its time
         self.keep_nodes = False
         self._cached: tuple[Tensor, Tensor] | None = None  # (value, per-node log density)
@@ -94,66 +95,104 @@ class DyadicBernoulli(TorchDistribution):
     def num_dyads(self) -> int:
         """Observed dyads."""
         n = self.num_nodes
-        total = n * (n - 1) if self.directed else n * (n - 1) // 2
+        if self.parts is not None:
+            first = int((self.parts == 0).sum())
+            total = first * (n - first)
+        else:
+            total = n * (n - 1) if self.directed else n * (n - 1) // 2
         return total - (0 if self.missing is None else self.missing.shape[1])
 
     @constraints.dependent_property(is_discrete=True, event_dim=2)
     def support(self) -> constraints.Constraint:
         return constraints.independent(constraints.boolean, 2)
 
-    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> DyadicBernoulli:
+    def _batched(self) -> dict[str, tuple[Tensor | None, int]]:
+        """What carries the batch shape: arguments, and how many event dimensions they have."""
+        return {
+            "left": (self.left, 2),
+            "right": (self.right, 2),
+            "left_bias": (self.left_bias, 1),
+            "right_bias": (self.right_bias, 1),
+        }
+
+    def _options(self) -> dict[str, Any]:
+        """The other arguments."""
+        return {
+            "missing": self.missing,
+            "directed": self.directed,
+            "parts": self.parts,
+            "tile": self.tile,
+        }
+
+    def _each(self, change: Callable[[Tensor, int], Tensor]) -> dict[str, Tensor | None]:
+        return {k: None if x is None else change(x, d) for k, (x, d) in self._batched().items()}
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
         shape = torch.Size(batch_shape)
+        grown = self._each(lambda x, event: x.expand(shape + x.shape[x.dim() - event :]))
+        return type(self)(**grown, **self._options())
 
-        def grow(x: Tensor | None, event_dims: int) -> Tensor | None:
-            return None if x is None else x.expand(shape + x.shape[x.dim() - event_dims :])
-
-        left = grow(self.left, 2)
-        assert left is not None
-        return self._like(
-            left, grow(self.right, 2), grow(self.left_bias, 1), grow(self.right_bias, 1)
-        )
-
-    def untempered(self) -> DyadicBernoulli:
-        """The same dyads with the weights (1, 1) of the Bernoulli density."""
-        return DyadicBernoulli(
-            self.left,
-            self.right,
-            self.left_bias,
-            self.right_bias,
-            missing=self.missing,
-            directed=self.directed,
-            tile=self.tile,
-        )
-
-    def one(self, draw: int) -> DyadicBernoulli:
+    def one(self, draw: int) -> Self:
         """The distribution of one draw of a batch over draws, as a distribution of batch shape ()."""
-
-        def pick(x: Tensor | None, event_dims: int) -> Tensor | None:
-            return None if x is None else x.flatten(0, x.dim() - event_dims - 1)[draw]
-
-        left = pick(self.left, 2)
-        assert left is not None
-        return self._like(
-            left, pick(self.right, 2), pick(self.left_bias, 1), pick(self.right_bias, 1)
+        batch = self.batch_shape
+        picked = self._each(
+            lambda x, event: x.expand(batch + x.shape[x.dim() - event :]).flatten(
+                0, len(batch) - 1
+            )[draw]
         )
+        return type(self)(**picked, **self._options())
 
-    def _like(self, *factors: Any) -> DyadicBernoulli:
-        """The same dyads with other factors and biases."""
-        return DyadicBernoulli(
-            *factors,
-            missing=self.missing,
-            weights=self.weights,
-            directed=self.directed,
-            tile=self.tile,
-        )
+    def untempered(self) -> Dyadic:
+        """The same dyads with their exact density: no weights, no sample of the absent ones."""
+        return self
+
+    # -- the law of edges ---------------------------------------------------------------------------------------
+
+    @property
+    def precision(self) -> Tensor | float:
+        """What x s - κ(s) is multiplied by in the density."""
+        return 1.0
+
+    def mean(self, s: Tensor) -> Tensor:
+        """Expected value of dyads with natural parameters s."""
+        return self.cumulant.mean(s)
+
+    def link_probability(self, s: Tensor) -> Tensor:
+        """Probability that a dyad with natural parameter s is an edge (its value is not zero)."""
+        raise NotImplementedError
+
+    def _draw(self, s: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _present_gain(self, s: Tensor, x: Tensor) -> Tensor:
+        """What dyads of value x add to the density, once all were counted as zero."""
+        raise NotImplementedError
+
+    def _absent_constant(self) -> Tensor | None:
+        """What every observed dyad of value zero adds beside -precision κ(s); None: nothing."""
+        return None
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether a present dyad adds precision x s and what does not depend on s."""
+        return True
+
+    def dyad_log_prob(self, pairs: Tensor, x: Tensor) -> Tensor:
+        """Log density of dyads (2, P) with values (P,), each alone: (..., P)."""
+        s = self.logits(pairs)
+        precision = self.precision
+        if isinstance(precision, Tensor):
+            precision = precision.unsqueeze(-1)
+        density = self._present_gain(s, x) * (x != 0) - precision * self.cumulant(s)
+        constant = self._absent_constant()
+        return density if constant is None else density + constant.unsqueeze(-1)
 
     # -- densities ---------------------------------------------------------------------------------------------
 
     def logits(self, pairs: Tensor) -> Tensor:
-        """Logits s of the given dyads. pairs: (2, P) int64 -> (..., P)."""
-        i, j = pairs[0], pairs[1]
-        left, right, provenance = _untracked(self.left, self.right)
-        s = _tracked(PairLogits.apply(left, right, pairs), provenance)
+        """Natural parameters s of the given dyads. pairs: (2, P) int64 -> (..., P)."""
+        i, j = pairs = self._oriented(pairs)
+        s = pair_products(self.left, self.right, pairs)
         left_bias, right_bias = self._biases()
         if left_bias is not None:
             s = s + left_bias[..., i]
@@ -161,24 +200,35 @@ class DyadicBernoulli(TorchDistribution):
             s = s + right_bias[..., j]
         return s
 
+    def _oriented(self, pairs: Tensor) -> Tensor:
+        """Dyads with the end that takes the left factor first: of a bipartite graph, that of side 0."""
+        if self.parts is None:
+            return pairs
+        return torch.where(self.parts[pairs[0]] == 0, pairs, pairs.flip(0))
+
+    def _cumulant_at(self, pairs: Tensor) -> Tensor:
+        """κ(s) of the given dyads: (..., P)."""
+        return self.cumulant(self.logits(pairs))
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of an adjacency matrix: (..., ) from (N, N)."""
-        present = self.present(value)
-        absent_total, absent_nodes = self._softplus_all(split=self.keep_nodes)
-        corrections = self._corrections(present)
-        total = sum((c.sum(-1) for _, c in corrections), start=-self.weights[0] * absent_total)
+        present, x = self.entries(value)
+        absent_total, absent_nodes = self._cumulant_all(split=self.keep_nodes)
+        corrections = self._corrections(present, x)
+        precision, constant = self.precision, self._absent_constant()
+        total = sum((c.sum(-1) for _, c in corrections), start=-precision * absent_total)
+        if constant is not None:
+            total = total + self.num_dyads * constant
         if absent_nodes is None:
             return total
         with torch.no_grad():
             plain = [(pairs, detach_provenance(c).detach()) for pairs, c in corrections]
-            self._cached = (value, self._to_nodes(-self.weights[0] * absent_nodes, plain))
+            self._cached = (value, self._to_nodes(absent_nodes, plain))
         return total
 
     def node_log_prob(self, value: Tensor) -> Tensor:
         """The log density split over nodes, half of a dyad to each end: (..., N); sums to :meth:`log_prob`."""
-        return self._to_nodes(
-            -self.weights[0] * self._softplus_nodes(), self._corrections(self.present(value))
-        )
+        return self._to_nodes(self._cumulant_nodes(), self._corrections(*self.entries(value)))
 
     def incident_log_prob(self, value: Tensor) -> Tensor:
         """For every node the log density of its own dyads, each whole, without gradient: (..., N).
@@ -201,99 +251,291 @@ class DyadicBernoulli(TorchDistribution):
     def _biases(self) -> tuple[Tensor | None, Tensor | None]:
         return self.left_bias, self.right_bias if self.directed else self.left_bias
 
-    def _plain_factors(self) -> tuple[Tensor, Tensor | None, frozenset[str]]:
-        """Factors with biases (right None if it is left), without their provenance, and that provenance."""
-        return _untracked(*_append_bias(self.left, self.right, *self._biases()))
+    @property
+    def _sides(self) -> tuple[Tensor, Tensor]:
+        """Ids of the nodes of either side of a bipartite graph."""
+        assert self.parts is not None
+        return (self.parts == 0).nonzero()[:, 0], (self.parts == 1).nonzero()[:, 0]
 
-    def _softplus_all(self, split: bool) -> tuple[Tensor, Tensor | None]:
-        """(sum over all dyads of softplus(s), the same split over nodes where asked for, without gradient)."""
-        left, right, provenance = self._plain_factors()
-        total, nodes = TotalSoftplus.apply(left, right, self.directed, self.tile, split)
-        return _tracked(total, provenance), nodes
+    def _tiled(self) -> tuple[Tensor, Tensor | None, Shape, frozenset[str]]:
+        """Factors with biases (right None if it is left) without their provenance, which pairs count, provenance."""
+        left, right, provenance = _untracked(*_append_bias(self.left, self.right, *self._biases()))
+        if self.parts is None:
+            return left, right, "directed" if self.directed else "undirected", provenance
+        first, second = self._sides
+        right = left if right is None else right
+        return left[..., first, :], right[..., second, :], "bipartite", provenance
 
-    def _softplus_nodes(self) -> Tensor:
-        """Per node, half of softplus(s) of each of its dyads, with gradient: (..., N)."""
-        left, right, provenance = self._plain_factors()
-        return _tracked(NodeSoftplus.apply(left, right, self.directed, self.tile), provenance)
+    def _cumulant_all(self, split: bool) -> tuple[Tensor, Tensor | None]:
+        """(sum over all dyads of κ(s), the same split over nodes where asked for, without gradient)."""
+        left, right, shape, provenance = self._tiled()
+        total, nodes = TotalCumulant.apply(left, right, shape, self.tile, split, self.cumulant)
+        return _tracked(total, provenance), nodes if nodes is None else self._by_node(nodes)
 
-    def present(self, value: Tensor) -> Tensor:
-        """Present, observed dyads of an adjacency value, (2, E), each once."""
+    def _cumulant_nodes(self) -> Tensor:
+        """Per node, half of κ(s) of each of its dyads, with gradient: (..., N)."""
+        left, right, shape, provenance = self._tiled()
+        nodes = NodeCumulant.apply(left, right, shape, self.tile, self.cumulant)
+        return _tracked(self._by_node(nodes), provenance)
+
+    def _by_node(self, nodes: Tensor) -> Tensor:
+        """From the nodes of side 0 and then those of side 1 to the order of the ids."""
+        if self.parts is None:
+            return nodes
+        return nodes[..., torch.cat(self._sides).argsort()]
+
+    def entries(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Present, observed dyads of an adjacency value, (2, E), each once, and their values, (E,)."""
         n = self.num_nodes
         if value.shape[-2:] != (n, n) or value.dim() != 2:
             raise ValueError(
                 f"the value must be one ({n}, {n}) adjacency matrix, not {tuple(value.shape)}"
             )
         if value.layout == torch.sparse_coo:
-            pairs = value._indices()[:, value._values() != 0]
+            pairs, x = value._indices(), value._values()
+            keep = x != 0
         else:
-            pairs = value.to_dense().nonzero().T
+            dense = value.to_dense()
+            pairs = dense.nonzero().T
+            x = dense[pairs[0], pairs[1]]
+            keep = torch.ones_like(x, dtype=torch.bool)
         if not self.directed:
-            pairs = pairs[:, pairs[0] < pairs[1]]
+            keep = keep & (pairs[0] < pairs[1])
         if self.missing is not None and self.missing.shape[1]:
             hidden = self.missing[0] * n + self.missing[1]
-            pairs = pairs[:, ~torch.isin(pairs[0] * n + pairs[1], hidden)]
-        return pairs
+            keep = keep & ~torch.isin(pairs[0] * n + pairs[1], hidden)
+        return pairs[:, keep], x[keep].to(self.left.dtype)
 
-    def _corrections(self, present: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def present(self, value: Tensor) -> Tensor:
+        """Present, observed dyads of an adjacency value, (2, E), each once."""
+        return self.entries(value)[0]
+
+    def _corrections(self, present: Tensor, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         """(pairs, what the pairs add to the density once all dyads counted as absent)."""
-        w0, w1 = self.weights
-        s = self.logits(present)
-        added = s if w0 == w1 == 1.0 else w0 * softplus(s) - w1 * softplus(-s)
-        corrections = [(present, added)]
+        corrections = [(present, self._present_gain(self.logits(present), x))]
         if self.missing is not None and self.missing.shape[1]:
-            corrections.append((self.missing, w0 * softplus(self.logits(self.missing))))
+            precision = self.precision
+            if isinstance(precision, Tensor):
+                precision = precision.unsqueeze(-1)
+            corrections.append((self.missing, precision * self._cumulant_at(self.missing)))
         return corrections
 
     def _to_nodes(self, nodes: Tensor, corrections: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Densities by node from the halves of κ(s) by node and the corrections."""
+        precision, constant = self.precision, self._absent_constant()
+        if isinstance(precision, Tensor):
+            precision = precision.unsqueeze(-1)
+        nodes = -precision * nodes
+        if constant is not None:
+            nodes = nodes + 0.5 * constant.unsqueeze(-1) * self._dyads_of_nodes()
         for pairs, added in corrections:
             half = 0.5 * added
             nodes = nodes.index_add(-1, pairs[0], half).index_add(-1, pairs[1], half)
         return nodes
+
+    def _dyads_of_nodes(self) -> Tensor:
+        """In how many observed dyads every node takes part, (N,)."""
+        n = self.num_nodes
+        if self.parts is None:
+            count = self.left.new_full((n,), (n - 1) * (2.0 if self.directed else 1.0))
+        else:
+            sizes = torch.bincount(self.parts, minlength=2)
+            count = sizes[1 - self.parts].to(self.left.dtype)
+        if self.missing is not None:
+            count = count - torch.bincount(self.missing.flatten(), minlength=n)
+        return count
 
     # -- draws -------------------------------------------------------------------------------------------------
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
         """Adjacency matrices, (sample_shape, ..., N, N): dense, or sparse COO for one graph of over 2,000 nodes."""
         if not sample_shape and not self.batch_shape and self.num_nodes > _DENSE_NODES:
-            pairs = self.sample_edges()
+            pairs, x = self.sample_entries()
             if not self.directed:
-                pairs = torch.cat((pairs, pairs.flip(0)), 1)
-            ones = torch.ones(pairs.shape[1], dtype=self.left.dtype, device=self.left.device)
-            return torch.sparse_coo_tensor(pairs, ones, tuple(self.event_shape)).coalesce()
+                pairs, x = torch.cat((pairs, pairs.flip(0)), 1), torch.cat((x, x))
+            return torch.sparse_coo_tensor(pairs, x, tuple(self.event_shape)).coalesce()
         with torch.no_grad():
-            shape = torch.Size(sample_shape) + self.batch_shape + self.event_shape
-            draw = torch.rand(shape, dtype=self.left.dtype, device=self.left.device)
-            edges = (draw < torch.sigmoid(self.dense_logits())).to(self.left.dtype)
+            s = self.dense_logits()
+            drawn = self._draw(s.expand(torch.Size(sample_shape) + s.shape))
+            drawn = drawn * self._is_dyad(slice(0, self.num_nodes))
             if self.directed:
-                return edges - torch.diag_embed(torch.diagonal(edges, dim1=-2, dim2=-1))
-            upper = edges.triu(1)
+                return drawn
+            upper = drawn.triu(1)
             return upper + upper.transpose(-1, -2)
 
-    def dense_logits(self) -> Tensor:
-        """All logits, (..., N, N); the diagonal has no meaning. For small graphs and tests."""
+    def _is_dyad(self, rows: slice) -> Tensor:
+        """Whether a row's pairs are dyads, observed or not: (rows, N) bool."""
+        nodes = torch.arange(self.num_nodes, device=self.left.device)
+        if self.parts is not None:
+            return self.parts[rows, None] != self.parts
+        return nodes[rows, None] != nodes
+
+    def _row_logits(self, rows: slice) -> Tensor:
         left, right = self.factors()
-        return left @ right.transpose(-1, -2)
+        s = left[..., rows, :] @ right.transpose(-1, -2)
+        if self.parts is None:
+            return s
+        swapped = right[..., rows, :] @ left.transpose(-1, -2)  # rows of side 1 are the right ends
+        return torch.where(self.parts[rows, None] == 0, s, swapped)
+
+    def dense_logits(self) -> Tensor:
+        """All natural parameters, (..., N, N); what is no dyad has no meaning. For small graphs and tests."""
+        return self._row_logits(slice(0, self.num_nodes))
 
     def row_probabilities(self, rows: slice) -> Tensor:
         """Link probabilities of a block of rows, (..., rows, N); those on the diagonal have no meaning."""
-        left, right = self.factors()
-        return torch.sigmoid(left[..., rows, :] @ right.transpose(-1, -2))
+        p = self.link_probability(self._row_logits(rows))
+        return p if self.parts is None else p * self._is_dyad(rows)
 
-    def sample_edges(self) -> Tensor:
-        """One graph as an edge list, (2, E) int64 sorted by row, in tiles: never N x N at once."""
+    def sample_entries(self) -> tuple[Tensor, Tensor]:
+        """One graph as a list of edges, (2, E) int64 sorted by row, and their values, (E,); never N x N at once."""
         if self.batch_shape:
             raise ValueError(
                 f"sample_edges draws one graph; the batch shape is {tuple(self.batch_shape)}"
             )
-        found = []
+        found, values = [], []
+        nodes = torch.arange(self.num_nodes, device=self.left.device)
         with torch.no_grad():
             for rows in row_blocks(self.num_nodes, self.tile):
-                p = self.row_probabilities(rows)
-                pairs = (torch.rand_like(p) < p).nonzero().T
+                keep = self._is_dyad(rows)
+                if not self.directed:
+                    keep = keep & (nodes[rows, None] < nodes)
+                x = self._draw(self._row_logits(rows)) * keep
+                pairs = x.nonzero().T
+                values.append(x[pairs[0], pairs[1]])
                 pairs[0] += rows.start
-                keep = pairs[0] != pairs[1] if self.directed else pairs[0] < pairs[1]
-                found.append(pairs[:, keep])
-        return torch.cat(found, dim=1)
+                found.append(pairs)
+        return torch.cat(found, dim=1), torch.cat(values)
+
+    def sample_edges(self) -> Tensor:
+        """One graph as an edge list, (2, E) int64 sorted by row, in tiles: never N x N at once."""
+        return self.sample_entries()[0]
+
+
+class DyadicBernoulli(Dyadic):
+    r"""Edges that are there or not, :math:`A_{ij} \sim \mathrm{Bernoulli}(\sigma(s_{ij}))`.
+
+    .. math::
+        \log p(A) = \sum_{ij} w_1 A_{ij} \log\sigma(s_{ij}) + w_0 (1 - A_{ij}) \log\sigma(-s_{ij})
+
+    Arguments:
+        weights: (w_0, w_1), the weights of absent and of present dyads; (1, 1) is the Bernoulli density. Anything
+            else tempers the likelihood.
+        others: those of :class:`Dyadic`.
+    """
+
+    cumulant = SOFTPLUS
+
+    def __init__(
+        self,
+        left: Tensor,
+        right: Tensor | None = None,
+        left_bias: Tensor | None = None,
+        right_bias: Tensor | None = None,
+        *,
+        weights: tuple[float, float] = (1.0, 1.0),
+        **others: Any,
+    ) -> None:
+        super().__init__(left, right, left_bias, right_bias, **others)
+        self.weights = weights
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "weights": self.weights}
+
+    def untempered(self) -> DyadicBernoulli:
+        """The same dyads with the weights (1, 1) of the Bernoulli density."""
+        arguments = {k: x for k, (x, _) in self._batched().items()}
+        return DyadicBernoulli(**arguments, **Dyadic._options(self))
+
+    @property
+    def precision(self) -> float:
+        return self.weights[0]
+
+    @property
+    def is_linear(self) -> bool:
+        return self.weights == (1.0, 1.0)
+
+    def link_probability(self, s: Tensor) -> Tensor:
+        return torch.sigmoid(s)
+
+    def _draw(self, s: Tensor) -> Tensor:
+        return (torch.rand_like(s) < torch.sigmoid(s)).to(s.dtype)
+
+    def _present_gain(self, s: Tensor, x: Tensor) -> Tensor:
+        w0, w1 = self.weights
+        return s if w0 == w1 == 1.0 else w0 * softplus(s) - w1 * softplus(-s)
+
+
+class DyadicPoisson(Dyadic):
+    r"""Counts, :math:`A_{ij} \sim \mathrm{Poisson}(e^{s_{ij}})`: multigraphs, and weights that are whole numbers.
+
+    Arguments: those of :class:`Dyadic`.
+    """
+
+    cumulant = EXPONENTIAL
+
+    @constraints.dependent_property(is_discrete=True, event_dim=2)
+    def support(self) -> constraints.Constraint:
+        return constraints.independent(constraints.nonnegative_integer, 2)
+
+    def link_probability(self, s: Tensor) -> Tensor:
+        return -torch.expm1(-torch.exp(s))
+
+    def _draw(self, s: Tensor) -> Tensor:
+        return torch.poisson(torch.exp(s))
+
+    def _present_gain(self, s: Tensor, x: Tensor) -> Tensor:
+        return x * s - torch.lgamma(x + 1.0)
+
+
+class DyadicNormal(Dyadic):
+    r"""Real weights, :math:`A_{ij} \sim \mathrm{Normal}(s_{ij}, \tau^2)`; a dyad without an edge has the weight 0.
+
+    Arguments:
+        scale: tau, of the batch shape.
+        others: those of :class:`Dyadic`.
+    """
+
+    cumulant = HALF_SQUARE
+
+    def __init__(
+        self,
+        left: Tensor,
+        right: Tensor | None = None,
+        left_bias: Tensor | None = None,
+        right_bias: Tensor | None = None,
+        *,
+        scale: Tensor,
+        **others: Any,
+    ) -> None:
+        super().__init__(left, right, left_bias, right_bias, **others)
+        self.scale = scale
+
+    @constraints.dependent_property(is_discrete=False, event_dim=2)
+    def support(self) -> constraints.Constraint:
+        return constraints.independent(constraints.real, 2)
+
+    def _batched(self) -> dict[str, tuple[Tensor | None, int]]:
+        return {**super()._batched(), "scale": (self.scale, 0)}
+
+    @property
+    def precision(self) -> Tensor:
+        return self.scale**-2
+
+    def link_probability(self, s: Tensor) -> Tensor:
+        raise ValueError(
+            "a Normal weight is never exactly zero, so that a dyad has no probability of being an edge: ask for the "
+            "mean, or fit with likelihood='bernoulli' or 'poisson'"
+        )
+
+    def _draw(self, s: Tensor) -> Tensor:
+        return s + self.scale[..., None, None] * torch.randn_like(s)
+
+    def _present_gain(self, s: Tensor, x: Tensor) -> Tensor:
+        return self.precision.unsqueeze(-1) * (x * s - 0.5 * x * x)
+
+    def _absent_constant(self) -> Tensor:
+        return -torch.log(self.scale) - 0.5 * math.log(2.0 * math.pi)
 
 
 def balanced_weights(num_present: int, num_dyads: int) -> tuple[float, float]:
@@ -320,6 +562,12 @@ def _append_bias(
     a = torch.zeros_like(one) if left_bias is None else left_bias.unsqueeze(-1) * one
     b = torch.zeros_like(one) if right_bias is None else right_bias.unsqueeze(-1) * one
     return torch.cat((left, a, one), -1), torch.cat((r, one, b), -1)
+
+
+def pair_products(left: Tensor, right: Tensor | None, pairs: Tensor) -> Tensor:
+    """l_i'r_j of listed pairs, (..., P), with the provenance of the factors."""
+    left, right, provenance = _untracked(left, right)
+    return _tracked(PairLogits.apply(left, right, pairs), provenance)
 
 
 def _untracked(left: Tensor, right: Tensor | None) -> tuple[Tensor, Tensor | None, frozenset[str]]:

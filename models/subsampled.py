@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .cumulants import softplus
 from .dyadic import DyadicBernoulli
-from .tiles import softplus
 
 __all__ = ["NodeBlockDyads", "SubsampledDyads"]
 
@@ -74,22 +74,25 @@ class SubsampledDyads(DyadicBernoulli):
     def _any_dyads(self, count: int, device: torch.device) -> Tensor:
         """Uniform dyads, present, absent or missing: (2, count)."""
         n = self.num_nodes
+        if self.parts is not None:
+            ends = [side[torch.randint(len(side), (count,), device=device)] for side in self._sides]
+            return torch.stack(ends).sort(0).values
         i = torch.randint(n, (count,), device=device)
         j = torch.randint(n - 1, (count,), device=device)
         pairs = torch.stack((i, j + (j >= i)))  # an ordered pair of two nodes
         return pairs if self.directed else pairs.sort(0).values
 
-    def _like(self, *factors: Any) -> SubsampledDyads:
-        return SubsampledDyads(*factors, num_absent=self.num_absent, **_options(self))
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "num_absent": self.num_absent}
 
-    def _softplus_all(self, split: bool) -> tuple[Tensor, Tensor | None]:
-        nodes = self._softplus_nodes()
+    def _cumulant_all(self, split: bool) -> tuple[Tensor, Tensor | None]:
+        nodes = self._cumulant_nodes()
         return nodes[..., 0], nodes if split else None
 
-    def _softplus_nodes(self) -> Tensor:
+    def _cumulant_nodes(self) -> Tensor:
         return self.left.new_zeros(self.left.shape[:-1])
 
-    def _corrections(self, present: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def _corrections(self, present: Tensor, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         w0, w1 = self.weights
         absent = self.absent(present)
         scale = w0 * (self.num_dyads - present.shape[1]) / self.num_absent
@@ -122,6 +125,10 @@ class NodeBlockDyads(DyadicBernoulli):
 
     def __init__(self, *factors: Any, block: int, **others: Any) -> None:
         super().__init__(*factors, **others)
+        if self.parts is not None:
+            raise ValueError(
+                "a block of nodes is for graphs of one kind of node, not bipartite ones"
+            )
         if not 2 <= block <= self.num_nodes:
             raise ValueError(f"block is a number of nodes, 2 to {self.num_nodes}, not {block}")
         self.block = block
@@ -140,8 +147,8 @@ class NodeBlockDyads(DyadicBernoulli):
         n, b = self.num_nodes, self.block
         return n * (n - 1) / (b * (b - 1))
 
-    def _like(self, *factors: Any) -> NodeBlockDyads:
-        return NodeBlockDyads(*factors, block=self.block, **_options(self))
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "block": self.block}
 
     def _within(self) -> DyadicBernoulli:
         left, right = self.factors()
@@ -156,14 +163,14 @@ class NodeBlockDyads(DyadicBernoulli):
         zeros = nodes.new_zeros(*nodes.shape[:-1], self.num_nodes)
         return zeros.index_add(-1, self.nodes, self.dyad_weight * nodes)
 
-    def _softplus_all(self, split: bool) -> tuple[Tensor, Tensor | None]:
-        total, nodes = self._within()._softplus_all(split)
+    def _cumulant_all(self, split: bool) -> tuple[Tensor, Tensor | None]:
+        total, nodes = self._within()._cumulant_all(split)
         return self.dyad_weight * total, None if nodes is None else self._to_all(nodes)
 
-    def _softplus_nodes(self) -> Tensor:
-        return self._to_all(self._within()._softplus_nodes())
+    def _cumulant_nodes(self) -> Tensor:
+        return self._to_all(self._within()._cumulant_nodes())
 
-    def _corrections(self, present: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def _corrections(self, present: Tensor, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         w0, w1 = self.weights
         # the block counts all of its dyads as absent: take back those that are not
         other = present if self.missing is None else torch.cat((present, self.missing), 1)
@@ -174,15 +181,6 @@ class NodeBlockDyads(DyadicBernoulli):
             (present, -w1 * softplus(-self.logits(present))),
             (other, w0 * self.dyad_weight * softplus(self.logits(other))),
         ]
-
-
-def _options(d: DyadicBernoulli) -> dict[str, Any]:
-    return {
-        "missing": d.missing,
-        "weights": d.weights,
-        "directed": d.directed,
-        "tile": d.tile,
-    }
 
 
 def _are_among(keys: Tensor, ordered: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from graphlore.data import karate
 from graphlore.guides import StructuredMeanField
 from graphlore.inference import DyadicELBO, fit, seeded
 from graphlore.models import DGLFRM, DyadicBernoulli, NodeBlockDyads, SubsampledDyads
-from graphlore.models.tiles import softplus
+from graphlore.models.cumulants import softplus
 
 FORMS = ["symmetric", "bias", "arcs"]
 WEIGHTS = (0.6, 4.5)

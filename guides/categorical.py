@@ -1,0 +1,155 @@
+r"""The guide of the stochastic block model: memberships amortised by a GCN (or free), globals in closed form.
+
+.. math::
+    q(\pi, W, z) = \mathrm{Dirichlet}(\pi)\; q(W) \prod_i \mathrm{Categorical}(z_i \mid \mathrm{GCN}_i)
+
+Given the q(z_i), the best Dirichlet and Beta (Gamma, Normal) factors are known: those of the conjugate model with
+expected counts. The guide takes them, so that only the memberships are left to learn; where there is no conjugacy
+(degree-corrected Bernoulli or Normal edges), q(W) has parameters of its own.
+
+References:
+    | A mixture model for random graphs (Daudin, Picard and Robin, Statistics and Computing 2008)
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data import Graph
+from ..models.sbm import SBM
+from .base import NodeGuide, positive_scale
+from .spectral import spectral_blocks
+
+__all__ = ["AmortisedCategorical"]
+
+_IMITATION_STEPS = 100
+
+
+class AmortisedCategorical(NodeGuide):
+    """Guide of :class:`~graphlore.models.SBM`; sites and plates are those of the story.
+
+    Arguments:
+        story: whose latents are sampled.
+        graph: what the encoder is built for.
+        initial: "spectral" starts the memberships at a spectral clustering, "random" at random ones. The bound of a
+            block model has many optima; a flat start does not leave the one without communities.
+        confidence: probability of the initial block of a node, between 1 / K and 1.
+        seed: of the spectral clustering.
+        baseline: of the learning signal of sampled memberships: a decaying average, or None.
+        amortised: False gives every node logits of its own in place of an encoder.
+        encoder: options of :class:`~graphlore.guides.GCNEncoder`: hidden, inputs, dropout, ...
+
+    Raises:
+        ValueError: an option outside of what is listed.
+    """
+
+    def __init__(
+        self,
+        story: SBM,
+        graph: Graph,
+        *,
+        initial: Literal["spectral", "random"] = "spectral",
+        confidence: float = 0.8,
+        seed: int = 0,
+        baseline: Literal["decaying"] | None = "decaying",
+        amortised: bool = True,
+        **encoder: Any,
+    ) -> None:
+        K = story.num_blocks
+        if initial not in ("spectral", "random"):
+            raise ValueError(f"initial is 'spectral' or 'random', not {initial!r}")
+        if baseline not in (None, "decaying"):
+            raise ValueError(f"baseline is None or 'decaying', not {baseline!r}")
+        if K > 1 and not 1.0 / K < confidence < 1.0:
+            raise ValueError(f"confidence is a probability between 1 / K and 1, not {confidence}")
+        super().__init__(story, graph, {"membership_logits": K}, amortised, encoder)
+        self.options |= {
+            "initial": initial,
+            "confidence": confidence,
+            "seed": seed,
+            "baseline": baseline,
+        }
+        self.baseline = baseline
+        # what is computed from the story's priors belongs to the story: no second copy of its buffers
+        object.__setattr__(self, "story", story)
+        self.story: SBM
+        blocks = self._first_blocks(graph, initial, seed)
+        self._imitate(graph, blocks, confidence)
+        if not story.is_conjugate:
+            first = F.one_hot(blocks, K).to(torch.get_default_dtype())
+            q = story.table_given(graph, first, edge_scale=torch.ones(())).base_dist
+            if story.likelihood == "bernoulli":
+                raw = torch.stack((q.concentration1, q.concentration0)).log()
+            else:
+                raw = torch.stack((q.loc, q.scale.log()))
+            self.table_raw = nn.Parameter(raw.detach().clone())
+
+    def forward(self, graph: Graph) -> None:
+        """Sample the latents of ``graph``; sites and plates are those of the story."""
+        story = self.story
+        heads, _ = self.encoder(graph)
+        logits = heads["membership_logits"]
+        q = torch.softmax(logits, -1)
+        pyro.sample("community_weights", story.weights_given(q))
+        tau = self.sample_edge_scale()
+        with pyro.plate("nodes", graph.num_nodes, dim=-1):
+            infer: dict[str, Any] = {}
+            if self.baseline:
+                infer["baseline"] = {"use_decaying_avg_baseline": True, "baseline_beta": 0.9}
+            pyro.sample("membership", dist.Categorical(logits=logits), infer=infer)
+            e = self.sample_node_bias(heads)
+        pyro.sample(story.table_site, self._table(graph, q, e, tau))
+
+    def _table(
+        self, graph: Graph, q: Tensor, e: Tensor | None, tau: Tensor | None
+    ) -> dist.TorchDistribution:
+        story = self.story
+        if not story.is_conjugate:
+            first, second = self.table_raw
+            if story.likelihood == "bernoulli":
+                return dist.Beta(first.exp(), second.exp()).to_event(1)
+            return dist.Normal(first, positive_scale(second)).to_event(1)
+        if (e is None or e.dim() == 1) and (tau is None or tau.dim() == 0):
+            return story.table_given(graph, q, e, tau)
+        # plates further out (draws): one conditional for each of their biases and scales
+        draws = [
+            story.table_given(
+                graph, q, None if e is None else e[i], None if tau is None else tau[i, 0]
+            ).base_dist
+            for i in range(len(e if e is not None else tau))  # type: ignore[arg-type]
+        ]
+        names = list(draws[0].arg_constraints)
+        parameters = {n: torch.stack([getattr(d, n) for d in draws])[:, None] for n in names}
+        return type(draws[0])(**parameters).to_event(1)
+
+    def _first_blocks(self, graph: Graph, initial: str, seed: int) -> Tensor:
+        K = self.story.num_blocks
+        if initial == "random":
+            return torch.randint(K, (graph.num_nodes,), device=graph.device)
+        found = spectral_blocks(graph, K, seed, by_angle=self.bias == "node")
+        return found.to(graph.device)
+
+    def _imitate(self, graph: Graph, blocks: Tensor, confidence: float) -> None:
+        """Have the encoder start near given blocks: exactly where it is free, by a short regression where not."""
+        K = self.story.num_blocks
+        if K == 1:
+            return
+        other = (1.0 - confidence) / (K - 1)
+        target = torch.full((graph.num_nodes, K), other, device=blocks.device)
+        target.scatter_(1, blocks[:, None], confidence)
+        if isinstance(self.encoder.heads, nn.ParameterDict):
+            with torch.no_grad():
+                self.encoder.heads["membership_logits"].copy_(target.log())
+            return
+        optimizer = torch.optim.Adam(self.encoder.parameters(), lr=0.02)
+        for _ in range(_IMITATION_STEPS):
+            optimizer.zero_grad()
+            F.cross_entropy(self.encoder(graph)[0]["membership_logits"], target).backward()
+            optimizer.step()
+        self.encoder.zero_grad()
