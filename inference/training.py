@@ -21,7 +21,7 @@ from .expectation import ExpectationELBO
 from .fitted import Fit
 from .local_expectation import LocalExpectationELBO
 from .metrics import ranking_scores
-from .predict import link_probabilities
+from .predict import expected_values
 from .progress import ProgressBar
 from .relaxation import as_fitted, exact_memberships
 from .run import Run
@@ -243,9 +243,8 @@ def _validate(
         run.put(run.average)
     try:
         with exact_memberships(run.story, run.guide), seeded(settings.seed, settings.device):
-            p = link_probabilities(
-                run.story, run.guide, graph, pairs, draws=settings.validation_draws
-            )
+            # ranks dyads as their link probabilities do, and weights too
+            p = expected_values(run.story, run.guide, graph, pairs, draws=settings.validation_draws)
         auc, ap = ranking_scores(p, truth)
     except ValueError as error:  # Pyro and scikit-learn refuse what is not a number
         raise checkpoints.break_down(run.step - 1, f"validation failed ({error})") from None

@@ -50,7 +50,7 @@ def write_results(
     evaluation = None if split is None else fit.evaluate(split, draws=min(draws, 200))
     small = graph.num_nodes <= _PICTURE_NODES
     probabilities = sample = None
-    if small:
+    if small and fit.story.likelihood != "normal":  # weights have no link probabilities
         probabilities = fit.link_probabilities(draws=min(draws, 200)).cpu().numpy()
         np.fill_diagonal(probabilities, np.nan)
         sample = fit.generate(1)[0].dense_adjacency().numpy()
