@@ -634,13 +634,13 @@ def test_a_concrete_gradient_leaves_the_relaxation_as_it_was(before):
 
 def test_validation_of_a_relaxed_fit_is_with_exact_memberships(split):
     seen = []
-    score = training_module.link_probabilities
+    score = training_module.expected_values
 
     def spy(story, guide, *arguments, **options):
         seen.append((story.relaxation, guide.relaxation))
         return score(story, guide, *arguments, **options)
 
-    with mock.patch.object(training_module, "link_probabilities", spy):
+    with mock.patch.object(training_module, "expected_values", spy):
         a_fit(split, steps=4, validate_every=2, gradient="concrete")
     assert seen == [(None, None)] * 2
 
