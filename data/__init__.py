@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from .anything import as_graph
 from .convert import (
-    from_dense,
     from_edges,
     from_networkx,
     from_pyg,
-    from_scipy,
     to_networkx,
     to_pyg,
 )
 from .datasets import karate, load, planetoid
 from .files import read_graph, write_npz
 from .graph import Graph
+from .matrices import from_biadjacency, from_dense, from_scipy
 from .splits import Split, given_split, random_split
 from .validation import GraphError
 
@@ -23,6 +22,7 @@ __all__ = [
     "GraphError",
     "Split",
     "as_graph",
+    "from_biadjacency",
     "from_dense",
     "from_edges",
     "from_networkx",
