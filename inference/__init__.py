@@ -1,6 +1,21 @@
 """From a story, a guide and a graph to a posterior: gradients, the SVI loop, predictions, checks, ArviZ."""
 
 from ._arviz import from_netcdf
+from .alignment import (
+    align_draws,
+    match_communities,
+    matched_auc,
+    overlap_with,
+    relabel_draws,
+)
+from .communities import (
+    NumberOfCommunities,
+    average_f1,
+    disjoint_scores,
+    number_of_communities,
+    omega_index,
+    overlapping_nmi,
+)
 from .disarm import DisarmELBO
 from .elbo import DyadicELBO, InferenceError
 from .evaluate import ActiveCommunities, Evaluation
@@ -24,12 +39,23 @@ __all__ = [
     "FitSettings",
     "InferenceError",
     "NodePosterior",
+    "NumberOfCommunities",
     "Recipe",
+    "align_draws",
+    "average_f1",
+    "disjoint_scores",
     "fit",
     "fit_recipe",
     "from_netcdf",
     "generate_prior",
+    "match_communities",
+    "matched_auc",
+    "number_of_communities",
+    "omega_index",
+    "overlap_with",
+    "overlapping_nmi",
     "posterior_predictive_check",
     "probability_rows",
+    "relabel_draws",
     "seeded",
 ]
