@@ -186,7 +186,7 @@ def fit(
     overrides = {
         t: {k: v for k, v in values.items() if v is not None} for t, values in chosen.items()
     }
-    if guide is GuideKind.mean_field:
+    if guide is GuideKind.mean_field and kind not in _SIZES:
         overrides["story"].setdefault("sticks", "local")
     if recipe is None:
         plan = inference.Recipe.default(kind.value, **overrides["story"])
