@@ -1,6 +1,7 @@
 """From a story, a guide and a graph to a posterior: gradients, the SVI loop, predictions, checks, ArviZ."""
 
 from ._arviz import from_netcdf
+from .classify import Classification
 from .disarm import DisarmELBO
 from .elbo import DyadicELBO, InferenceError
 from .evaluate import ActiveCommunities, Evaluation
@@ -17,6 +18,7 @@ from .training import fit
 __all__ = [
     "ActiveCommunities",
     "Check",
+    "Classification",
     "DisarmELBO",
     "DyadicELBO",
     "Evaluation",
