@@ -22,8 +22,8 @@ def fit_recipe(recipe: Recipe, graph: Graph | Split, restarts: int = 1, **option
     non-convex objective has many optima; which of them a start falls into is chance, and the bound tells them apart.
 
     Arguments:
-        options: of :func:`~graphlore.inference.fit`: label_validation, folder, resume, progress, callbacks. Checkpoints are
-            kept for a single start only.
+        options: of :func:`~graphlore.inference.fit`: label_validation, folder, resume, progress, callbacks.
+            Checkpoints are kept for a single start only.
 
     Raises:
         ValueError: fewer than one start, or resuming with several.
