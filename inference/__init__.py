@@ -8,6 +8,7 @@ from .alignment import (
     overlap_with,
     relabel_draws,
 )
+from .classify import Classification
 from .communities import (
     NumberOfCommunities,
     average_f1,
@@ -32,6 +33,7 @@ from .training import fit
 __all__ = [
     "ActiveCommunities",
     "Check",
+    "Classification",
     "DisarmELBO",
     "DyadicELBO",
     "Evaluation",

@@ -56,7 +56,7 @@ class ProgressBar:
         fields: dict[str, Any] = {
             "elbo": f"{sum(recent) / len(recent):,.1f}",
             "active": "-" if math.isnan(active) else f"{active:.1f}",
-            "validation": f"val AUC {history['val_auc'][-1]:.3f}" if history["val_auc"] else "",
+            "validation": _validated(history),
         }
         if self._bar is not None:
             self._bar.update(self._task, completed=done, **fields)
@@ -75,3 +75,10 @@ class ProgressBar:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+def _validated(history: dict[str, list[float]]) -> str:
+    for name, words in (("val_auc", "val AUC"), ("val_accuracy", "val accuracy")):
+        if history[name]:
+            return f"{words} {history[name][-1]:.3f}"
+    return ""
