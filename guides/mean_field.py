@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data import Graph
+from ..models.affinities import pair_table
 from ..models.concrete import (
     Concrete,
     LogitConcrete,
@@ -33,7 +34,9 @@ from ..models.dglfrm import DGLFRM
 from ..models.lfrm import LFRM
 from ..models.sticks import activation_logits
 from .base import NodeGuide, inverse_softplus, positive_scale
+from .block_start import BlockStart
 from .kumaraswamy import Kumaraswamy
+from .spectral import spectral_blocks
 
 __all__ = ["MeanField", "StructuredMeanField"]
 
@@ -53,8 +56,14 @@ class MeanField(NodeGuide):
         membership_spread: standard deviation over the nodes that the initial membership logits of every community
             are given; None leaves the encoder's own small ones. A spread of 1 to 3 starts small graphs with
             distinct communities, where a flat start may never leave the prior.
+        initial: "spectral" starts at a spectral clustering into K communities, with the affinities, degrees and
+            shares that go with it (:mod:`~graphlore.guides.block_start`); for amortised=False and undirected graphs.
+        initial_seed: of that clustering.
         amortised: False gives every node factors of its own in place of an encoder.
         encoder: options of :class:`~graphlore.guides.GCNEncoder`: hidden, inputs, dropout, layer_norm, ...
+
+    Raises:
+        ValueError: an option outside of what is listed, or two that contradict each other.
     """
 
     def __init__(
@@ -65,6 +74,8 @@ class MeanField(NodeGuide):
         relaxation: Concrete | StraightThrough | None = None,
         baseline: Literal["decaying", "neural"] | None = "decaying",
         membership_spread: float | None = None,
+        initial: Literal["spectral"] | None = None,
+        initial_seed: int = 0,
         amortised: bool = True,
         **encoder: Any,
     ) -> None:
@@ -74,6 +85,13 @@ class MeanField(NodeGuide):
             raise ValueError(
                 "a neural baseline reads the encoder's hidden layer: it needs amortised=True"
             )
+        if initial not in (None, "spectral"):
+            raise ValueError(f"initial is None or 'spectral', not {initial!r}")
+        if initial and (amortised or story.kind != "undirected" or membership_spread is not None):
+            raise ValueError(
+                "initial='spectral' is for guides without an encoder, of undirected graphs, and sets the memberships "
+                "itself: give amortised=False, and no membership_spread"
+            )
         K = story.truncation
         heads = {"membership_logits": K}
         if story.has_strengths:
@@ -82,6 +100,7 @@ class MeanField(NodeGuide):
         self.truncation, self.relaxation, self.baseline = K, relaxation, baseline
         self.sticks_placement, self.has_strengths = story.sticks_placement, story.has_strengths
         self.options |= {"baseline": baseline, "membership_spread": membership_spread}
+        self.options |= {"initial": initial, "initial_seed": initial_seed}
         if membership_spread is not None:
             if not membership_spread > 0:
                 raise ValueError(f"membership_spread is positive or None, not {membership_spread}")
@@ -95,6 +114,8 @@ class MeanField(NodeGuide):
             loc = torch.zeros(story.num_affinities).index_fill(0, diagonal, 1.0)
             self.affinity_loc = nn.Parameter(loc)
             self.affinity_log_scale = nn.Parameter(torch.full_like(loc, -2.0))
+        if initial:
+            self._start_at(story, graph, spectral_blocks(graph, K, initial_seed, by_angle=True))
         if baseline == "neural":
             self.baseline_network = nn.Sequential(
                 nn.Linear(self.encoder.options["hidden"][-1], 32),
@@ -141,6 +162,29 @@ class MeanField(NodeGuide):
         """Log odds of q(b | v) from the encoder's output (N, K) and the sticks."""
         return encoded
 
+    def _start_at(self, story: DGLFRM | LFRM, graph: Graph, blocks: Tensor) -> None:
+        start = BlockStart(graph, blocks.to(graph.device), self.truncation, self.bias == "node")
+        heads = self.encoder.heads
+        c, table = start.sticks(), start.affinities()
+        with torch.no_grad():
+            self.stick_c_raw.copy_(inverse_softplus(c))
+            heads["membership_logits"].copy_(self._starting_logits(start, c / (c + 1.0)))
+            if self.bias == "node":
+                heads["node_bias_loc"].copy_(start.node_bias[:, None])
+            if story.likelihood == "normal":
+                return  # affinities are log odds or log rates
+            diagonal = pair_table(table, self.truncation, True).diagonal()
+            if self.has_strengths:
+                # an inner product of the strengths is what the block would have had as its affinity
+                heads["strength_loc"].copy_(start.one_hot * diagonal.clamp(min=0.25).sqrt())
+            elif story.num_affinities:
+                self.affinity_loc.copy_(
+                    diagonal if len(diagonal) == story.num_affinities else table
+                )
+
+    def _starting_logits(self, start: BlockStart, sticks: Tensor) -> Tensor:
+        return start.membership_logits()
+
     def _baseline_options(self, h: Tensor) -> dict[str, Any]:
         if self.baseline == "neural":
             return {"nn_baseline": self.baseline_network, "nn_baseline_input": h}
@@ -166,3 +210,6 @@ class StructuredMeanField(MeanField):
 
     def membership_logits(self, encoded: Tensor, v: Tensor) -> Tensor:
         return encoded + activation_logits(v)
+
+    def _starting_logits(self, start: BlockStart, sticks: Tensor) -> Tensor:
+        return start.membership_logits(sticks)
