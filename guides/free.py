@@ -47,6 +47,11 @@ class FreeEncoder(nn.Module):
         with torch.no_grad():
             self.heads[head].mul_(spread).add_(level)
 
+    def put(self, head: str, values: Tensor) -> None:
+        """Have a head start at given values, (N, size)."""
+        with torch.no_grad():
+            self.heads[head].copy_(values)
+
     def scatter(self, head: str, graph: Graph, spread: float) -> None:
         """Have every column of a head start with mean 0 and standard deviation ``spread`` over the nodes."""
         with torch.no_grad():
