@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .dyadic import Dyadic, DyadicBernoulli, DyadicNormal, DyadicPoisson, pair_products
+from .dyadic import Dyadic, pair_products
+from .laws import DyadicBernoulli, DyadicNormal, DyadicPoisson
 
 __all__ = ["BlockBernoulli", "BlockNormal", "BlockPoisson"]
 

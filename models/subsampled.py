@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .cumulants import softplus
-from .dyadic import DyadicBernoulli
+from .laws import DyadicBernoulli
 
 __all__ = ["NodeBlockDyads", "SubsampledDyads"]
 
