@@ -84,7 +84,8 @@ class GibbsNUTS(MCMCKernel):
         if self.by_nuts:
             self._nuts = NUTS(potential_fn=self._potential, **self._options)
             self._nuts.initial_params = self._unconstrained()
-            self._nuts.setup(warmup_steps)
+            with torch.enable_grad():
+                self._nuts.setup(warmup_steps)
 
     @property
     def initial_params(self) -> Values:
@@ -109,7 +110,8 @@ class GibbsNUTS(MCMCKernel):
             self.values[name] = self._conjugate_draw(name)
         if self._nuts is not None:
             self._nuts.clear_cache()  # what it remembers was under the other memberships
-            found = self._nuts.sample(self._unconstrained())
+            with torch.enable_grad():
+                found = self._nuts.sample(self._unconstrained())
             self.values |= {n: self.joint.transforms[n](z).detach() for n, z in found.items()}
         if self.relabel and isinstance(self.joint.story, SBM):
             self.values = permute_blocks(self.joint.story, self.values)
