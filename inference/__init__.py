@@ -17,11 +17,17 @@ from .communities import (
     omega_index,
     overlapping_nmi,
 )
+from .diagnostics import mcmc_diagnostics
 from .disarm import DisarmELBO
 from .elbo import DyadicELBO, InferenceError
+from .enumeration import Enumeration, enumerate_posterior
 from .evaluate import ActiveCommunities, Evaluation
 from .fitted import Fit, NodePosterior
 from .generate import generate_prior
+from .geweke import geweke_test
+from .importance import log_importance_weights
+from .kernel import GibbsNUTS
+from .mcmc import fit_mcmc
 from .posterior import Check, posterior_predictive_check
 from .predict import probability_rows
 from .recipe import Recipe
@@ -36,9 +42,11 @@ __all__ = [
     "Classification",
     "DisarmELBO",
     "DyadicELBO",
+    "Enumeration",
     "Evaluation",
     "Fit",
     "FitSettings",
+    "GibbsNUTS",
     "InferenceError",
     "NodePosterior",
     "NumberOfCommunities",
@@ -46,12 +54,17 @@ __all__ = [
     "align_draws",
     "average_f1",
     "disjoint_scores",
+    "enumerate_posterior",
     "fit",
+    "fit_mcmc",
     "fit_recipe",
     "from_netcdf",
     "generate_prior",
+    "geweke_test",
+    "log_importance_weights",
     "match_communities",
     "matched_auc",
+    "mcmc_diagnostics",
     "number_of_communities",
     "omega_index",
     "overlap_with",
