@@ -54,7 +54,7 @@ class NodeGuide(PyroModule):
         self.options: dict[str, Any] = {**self.encoder.options, "amortised": amortised}
         level, scale = _mean_edge(story, graph)
         if story.bias == "node" and story.likelihood != "normal" and not amortised:
-            self.encoder.put("node_bias_loc", _degree_biases(graph))
+            self.encoder.imitate("node_bias_loc", graph, _degree_biases(graph))
         if "bias" in story.dims:
             self.bias_loc = nn.Parameter(torch.tensor(level))
             self.bias_log_scale = nn.Parameter(torch.tensor(-2.0))

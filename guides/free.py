@@ -47,7 +47,7 @@ class FreeEncoder(nn.Module):
         with torch.no_grad():
             self.heads[head].mul_(spread).add_(level)
 
-    def put(self, head: str, values: Tensor) -> None:
+    def imitate(self, head: str, graph: Graph, values: Tensor) -> None:
         """Have a head start at given values, (N, size)."""
         with torch.no_grad():
             self.heads[head].copy_(values)

@@ -14,6 +14,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import pyro
@@ -35,6 +36,7 @@ from ..models.lfrm import LFRM
 from ..models.sticks import activation_logits
 from .base import NodeGuide, inverse_softplus, positive_scale
 from .block_start import BlockStart
+from .factorisation import factorised_communities
 from .kumaraswamy import Kumaraswamy
 from .spectral import spectral_blocks
 
@@ -56,9 +58,14 @@ class MeanField(NodeGuide):
         membership_spread: standard deviation over the nodes that the initial membership logits of every community
             are given; None leaves the encoder's own small ones. A spread of 1 to 3 starts small graphs with
             distinct communities, where a flat start may never leave the prior.
-        initial: "spectral" starts at a spectral clustering into K communities, with the affinities, degrees and
-            shares that go with it (:mod:`~graphlore.guides.block_start`); for amortised=False and undirected graphs.
-        initial_seed: of that clustering.
+        initial: where memberships start. "factorised": at a non-negative factorisation of the graph
+            (:func:`~graphlore.guides.factorisation.factorised_communities`), and the sticks at its sizes; "spectral": at
+            a spectral clustering into K communities, with the affinities, degrees and shares that go with it
+            (:mod:`~graphlore.guides.block_start`), for amortised=False and undirected graphs; "flat": near the prior.
+            None is "factorised" for LFRM, whose communities a flat start seldom finds, unless there is a
+            ``membership_spread``; else "flat". Every seed has a start of its own.
+        confidence: probability of a membership at a factorised start, between 1/2 and 1; of no membership likewise.
+        initial_seed: of the spectral clustering.
         amortised: False gives every node factors of its own in place of an encoder.
         encoder: options of :class:`~graphlore.guides.GCNEncoder`: hidden, inputs, dropout, layer_norm, ...
 
@@ -74,7 +81,8 @@ class MeanField(NodeGuide):
         relaxation: Concrete | StraightThrough | None = None,
         baseline: Literal["decaying", "neural"] | None = "decaying",
         membership_spread: float | None = None,
-        initial: Literal["spectral"] | None = None,
+        initial: Literal["factorised", "spectral", "flat"] | None = None,
+        confidence: float = 0.8,
         initial_seed: int = 0,
         amortised: bool = True,
         **encoder: Any,
@@ -85,13 +93,21 @@ class MeanField(NodeGuide):
             raise ValueError(
                 "a neural baseline reads the encoder's hidden layer: it needs amortised=True"
             )
-        if initial not in (None, "spectral"):
-            raise ValueError(f"initial is None or 'spectral', not {initial!r}")
-        if initial and (amortised or story.kind != "undirected" or membership_spread is not None):
+        if initial not in (None, "factorised", "spectral", "flat"):
             raise ValueError(
-                "initial='spectral' is for guides without an encoder, of undirected graphs, and sets the memberships "
-                "itself: give amortised=False, and no membership_spread"
+                f"initial is 'factorised', 'spectral', 'flat' or None, not {initial!r}"
             )
+        if initial in ("factorised", "spectral") and membership_spread is not None:
+            raise ValueError("membership_spread is of a flat start: leave it or initial out")
+        if initial == "spectral" and (amortised or story.kind != "undirected"):
+            raise ValueError(
+                "initial='spectral' is for guides without an encoder, of undirected graphs: give amortised=False"
+            )
+        if not 0.5 < confidence < 1.0:
+            raise ValueError(f"confidence is a probability between 1/2 and 1, not {confidence}")
+        if initial is None:
+            factorised = isinstance(story, LFRM) and membership_spread is None
+            initial = "factorised" if factorised else "flat"
         K = story.truncation
         heads = {"membership_logits": K}
         if story.has_strengths:
@@ -99,8 +115,13 @@ class MeanField(NodeGuide):
         super().__init__(story, graph, heads, amortised, encoder)
         self.truncation, self.relaxation, self.baseline = K, relaxation, baseline
         self.sticks_placement, self.has_strengths = story.sticks_placement, story.has_strengths
-        self.options |= {"baseline": baseline, "membership_spread": membership_spread}
-        self.options |= {"initial": initial, "initial_seed": initial_seed}
+        self.options |= {
+            "baseline": baseline,
+            "membership_spread": membership_spread,
+            "initial": initial,
+            "confidence": confidence,
+            "initial_seed": initial_seed,
+        }
         if membership_spread is not None:
             if not membership_spread > 0:
                 raise ValueError(f"membership_spread is positive or None, not {membership_spread}")
@@ -114,8 +135,11 @@ class MeanField(NodeGuide):
             loc = torch.zeros(story.num_affinities).index_fill(0, diagonal, 1.0)
             self.affinity_loc = nn.Parameter(loc)
             self.affinity_log_scale = nn.Parameter(torch.full_like(loc, -2.0))
-        if initial:
-            self._start_at(story, graph, spectral_blocks(graph, K, initial_seed, by_angle=True))
+        if initial == "factorised":
+            self._start_factorised(graph, confidence)
+        elif initial == "spectral":
+            blocks = spectral_blocks(graph, K, initial_seed, by_angle=True)
+            self._start_spectral(story, graph, blocks)
         if baseline == "neural":
             self.baseline_network = nn.Sequential(
                 nn.Linear(self.encoder.options["hidden"][-1], 32),
@@ -123,6 +147,21 @@ class MeanField(NodeGuide):
                 nn.Linear(32, 1),
                 nn.Flatten(-2),
             )
+
+    def _start_factorised(self, graph: Graph, confidence: float) -> None:
+        """Start memberships and sticks at a factorisation of the graph."""
+        members = factorised_communities(graph, self.truncation, seed=int(torch.randint(2**31, ())))
+        share = (members.sum(0) + 0.5) / (graph.num_nodes + 1.0)
+        v = share / torch.cat((share.new_ones(1), share[:-1]))
+        v = v.clamp(0.02, 0.98)
+        with torch.no_grad():  # Kumaraswamy(c, 1) has mean c / (c + 1)
+            self.stick_c_raw.copy_(inverse_softplus(v / (1.0 - v)))
+        odds = math.log(confidence / (1.0 - confidence))
+        target = odds * (2.0 * members.float() - 1.0)
+        offset = self.membership_logits(
+            torch.zeros_like(share), v
+        )  # what sticks add to the encoder's
+        self.encoder.imitate("membership_logits", graph, target - offset)
 
     def forward(self, graph: Graph) -> None:
         """Sample the latents of ``graph``; sites and plates are those of the story."""
@@ -162,7 +201,7 @@ class MeanField(NodeGuide):
         """Log odds of q(b | v) from the encoder's output (N, K) and the sticks."""
         return encoded
 
-    def _start_at(self, story: DGLFRM | LFRM, graph: Graph, blocks: Tensor) -> None:
+    def _start_spectral(self, story: DGLFRM | LFRM, graph: Graph, blocks: Tensor) -> None:
         start = BlockStart(graph, blocks.to(graph.device), self.truncation, self.bias == "node")
         heads = self.encoder.heads
         c, table = start.sticks(), start.affinities()

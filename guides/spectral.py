@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data import Graph
 
-__all__ = ["spectral_blocks"]
+__all__ = ["spectral_blocks", "undirected_weights"]
 
 
 def spectral_blocks(
@@ -34,14 +34,7 @@ def spectral_blocks(
     k = min(num_blocks, n - 2)
     if num_blocks == 1 or k < 1:
         return torch.zeros(n, dtype=torch.int64)
-    i, j = graph.edge_index.cpu().numpy()
-    w = (
-        np.ones(len(i))
-        if graph.weights is None
-        else np.abs(graph.weights.cpu().numpy()).astype(float)
-    )
-    a = sp.csr_array((w, (i, j)), shape=(n, n))
-    a = a + a.T
+    a = undirected_weights(graph)
     degree = np.asarray(a.sum(1)).ravel()
     scale = sp.diags_array((degree + degree.mean()) ** -0.5) if degree.any() else sp.eye_array(n)
     start = np.random.default_rng(seed).normal(size=n)
@@ -51,3 +44,16 @@ def spectral_blocks(
         x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     found = KMeans(num_blocks, n_init=10, random_state=seed).fit_predict(x)
     return torch.from_numpy(found.astype(np.int64))
+
+
+def undirected_weights(graph: Graph) -> sp.csr_array:
+    """Absolute weights of the edges (ones, where there are none) in both directions: (N, N) sparse."""
+    n = graph.num_nodes
+    i, j = graph.edge_index.cpu().numpy()
+    w = (
+        np.ones(len(i))
+        if graph.weights is None
+        else np.abs(graph.weights.cpu().numpy()).astype(float)
+    )
+    a = sp.csr_array((w, (i, j)), shape=(n, n))
+    return sp.csr_array(a + a.T)

@@ -45,9 +45,7 @@ def draw_bits(joint: Joint, values: Values, name: str) -> Tensor:
     return bits
 
 
-def _scan(
-    joint: Joint, values: Values, name: str, candidates: Tensor, current: Tensor
-) -> Tensor:
+def _scan(joint: Joint, values: Values, name: str, candidates: Tensor, current: Tensor) -> Tensor:
     """Which candidate (V, N, ...) every node takes, (N,), starting from the current ones."""
     with torch.no_grad():
         own, edges = joint.of_nodes(name, candidates, values)
