@@ -39,7 +39,9 @@ class Case:
         self.law, self.kind, self.weights, self.tile = law, kind, weights, tile
         self.directed = kind == "directed"
         # sides in no order of the ids, and of unequal sizes
-        self.parts = np.array([1, 0, 0, 1, 0, 1, 0, 0, 1, 0, 0])[:n] if kind == "bipartite" else None
+        self.parts = (
+            np.array([1, 0, 0, 1, 0, 1, 0, 0, 1, 0, 0])[:n] if kind == "bipartite" else None
+        )
         self.numpy = {"left": 0.6 * rng.normal(size=(n, K))}
         if kind != "undirected":  # undirected: right is left
             self.numpy["right"] = 0.6 * rng.normal(size=(n, K))
