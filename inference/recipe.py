@@ -107,6 +107,11 @@ class Recipe:
             options.setdefault("num_features", graph.features.shape[1])
         if "kind" in _parameters(story_class):
             options.setdefault("kind", graph_kind(graph))
+            # as with num_nodes: those of this graph, so that the prior can draw others like it
+            options["sides"] = None
+            if options["kind"] == "bipartite" and graph.parts is not None:
+                ones = int(graph.parts.sum())
+                options["sides"] = (graph.num_nodes - ones, ones)
         if options.get("num_classes") == "auto":
             options["num_classes"] = _classes_of(graph)
         options.pop("num_nodes", None)
