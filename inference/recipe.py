@@ -133,7 +133,7 @@ class Recipe:
         guide = self.guide.get("name", _GUIDES[story][0])
         if guide not in _GUIDES[story]:
             known = ", ".join(_GUIDES[story])
-            raise ValueError(f"there is no guide {guide!r} for {story}; known are {known}")
+            raise ValueError(f"there is no guide {guide!r}; known are {known} for {story}")
         return getattr(models, story), getattr(guides, guide)
 
 
