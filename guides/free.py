@@ -55,7 +55,8 @@ class FreeEncoder(nn.Module):
     def scatter(self, head: str, graph: Graph, spread: float) -> None:
         """Have every column of a head start with mean 0 and standard deviation ``spread`` over the nodes."""
         with torch.no_grad():
-            self.heads[head].normal_(std=spread)
+            x = self.heads[head].normal_()
+            x.sub_(x.mean(0)).mul_(spread / x.std(0))
 
 
 def node_encoder(

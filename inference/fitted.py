@@ -177,17 +177,18 @@ class Fit:
             ValueError: the encoder has one-hot inputs, or other features than the graph.
         """
         graph = graph.to(self.settings.device)
-        sums: dict[str, Tensor] = {}
+        sums: dict[str, Any] = {}
         with self._seeded(seed), evaluation_mode(self.story, self.guide):
             chunk = chunk_size(graph, self.story.width, draws)
             for trace in posterior_traces(self.story, self.guide, graph, draws, chunk):
                 for name, value in _of_nodes(self.story, trace).items():
-                    sums[name] = sums.get(name, torch.zeros_like(value[0])) + value.sum(0)
+                    # a small variance is the difference of two large means: float64
+                    sums[name] = sums.get(name, 0.0) + value.sum(0, dtype=torch.float64)
         means = {name: total / draws for name, total in sums.items()}
         if "square" in means:
             variance = means.pop("square") - means["embedding"] ** 2
             means["embedding_sd"] = variance.clamp(min=0).sqrt()
-        return NodePosterior(**means)
+        return NodePosterior(**{name: mean.float() for name, mean in means.items()})
 
     @property
     def tempered(self) -> str:
@@ -300,7 +301,7 @@ def _of_nodes(story: Any, trace: Any) -> dict[str, Tensor]:
         found["memberships"] = trace.nodes["memberships"]["value"].float()
     if "embedding" in trace.nodes:
         z = trace.nodes["embedding"]["value"]
-        found |= {"embedding": z, "square": z * z}
+        found |= {"embedding": z, "square": z.double() ** 2}
         if story.num_classes is not None:
             found["labels"] = torch.softmax(story.g(z), -1)
     return found

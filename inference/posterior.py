@@ -239,7 +239,10 @@ class DrawGroups:
         graph = self.graph
         x = torch.ones(graph.num_edges) if graph.weights is None else graph.weights
         found = self._statistics(graph.edge_index, x)
-        observed = {k: np.asarray(torch.as_tensor(v).cpu()) for k, v in found.items()}
+        # numbers stay float64, as those of the predictive graphs are: equal graphs are ties
+        observed = {
+            k: v.cpu().numpy() if isinstance(v, Tensor) else np.asarray(v) for k, v in found.items()
+        }
         constant: dict[str, np.ndarray] = {}
         if self.pairs is not None and self.values is not None:
             whole = torch.int8 if self.story.likelihood == "bernoulli" else self.values.dtype

@@ -163,6 +163,11 @@ class Recipe:
             options.setdefault("num_features", graph.features.shape[1])
         if "kind" in _parameters(story_class):
             options.setdefault("kind", graph_kind(graph))
+            # as with num_nodes: those of this graph, so that the prior can draw others like it
+            options["sides"] = None
+            if options["kind"] == "bipartite" and graph.parts is not None:
+                ones = int(graph.parts.sum())
+                options["sides"] = (graph.num_nodes - ones, ones)
         if options.get("num_classes") == "auto":
             options["num_classes"] = _classes_of(graph)
         options.pop("num_nodes", None)
@@ -184,7 +189,7 @@ class Recipe:
         guide = self.guide.get("name", _GUIDES[story][0])
         if guide not in _GUIDES[story]:
             known = ", ".join(_GUIDES[story])
-            raise ValueError(f"there is no guide {guide!r} for {story}; known are {known}")
+            raise ValueError(f"there is no guide {guide!r}; known are {known} for {story}")
         return getattr(models, story), getattr(guides, guide)
 
 

@@ -14,11 +14,11 @@ __all__ = ["FitSettings", "Gradient"]
 Gradient = Literal[
     "dyadic",
     "local_expectation",
-    "expectation",
     "reinforce",
     "concrete",
     "disarm",
     "straight_through",
+    "expectation",
 ]
 Schedule = Literal["constant", "cosine"]
 

@@ -100,13 +100,13 @@ def test_the_gradient_asked_for_is_the_one_that_is_used(gradient, name):
 def test_local_expectations_inside_a_fit_price_the_flips():
     """Same seed, same first ELBO (the weights are the same), another gradient: another path."""
     calls = []
-    price = LocalExpectationELBO._gain_of_ones
+    price = LocalExpectationELBO._change
 
     def counted(self, *arguments):
         calls.append(1)
         return price(self, *arguments)
 
-    with mock.patch.object(LocalExpectationELBO, "_gain_of_ones", counted):
+    with mock.patch.object(LocalExpectationELBO, "_change", counted):
         local = a_fit(steps=8, gradient="local_expectation", expectation_columns=10)
     dyadic = a_fit(steps=8, gradient="dyadic")
     assert len(calls) == 8

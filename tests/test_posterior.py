@@ -19,13 +19,16 @@ from graphlore.guides import MeanField, StructuredMeanField
 from graphlore.inference import draws as draws_module
 from graphlore.inference import fit, from_netcdf, posterior_predictive_check
 from graphlore.inference import posterior as posterior_module
-from graphlore.inference.statistics import STATISTICS, graph_statistics, p_value
+from graphlore.inference.statistics import STATISTICS as ALL
+from graphlore.inference.statistics import graph_statistics, p_value, weight_statistics
 from graphlore.models import DGLFRM
 from graphlore.models.sticks import activation_logits
 
 mpl.use("Agg")
 
 KARATE = karate()
+# those of presence; a graph without weights has no others
+STATISTICS = {k: v for k, v in ALL.items() if k not in weight_statistics(np.ones(1), 1)}
 HIDDEN = [[0, 0, 5, 9], [1, 9, 20, 30]]  # an edge and three other dyads
 OBSERVED = KARATE.hide(HIDDEN)
 K, DRAWS = 4, 60
@@ -83,6 +86,7 @@ def test_groups_dimensions_and_types(posterior):
     assert sizes == {"chain": 1, "draw": DRAWS, "node": 34, "community": K}
     assert set(STATISTICS) <= set(posterior.posterior_predictive)
     assert set(STATISTICS) <= set(posterior.observed_data)
+    assert not (set(ALL) - set(STATISTICS)) & set(posterior.observed_data)
 
 
 def test_coordinates_are_names_and_communities(posterior):
