@@ -7,6 +7,8 @@ shares of the communities, affinities and degrees.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -52,11 +54,15 @@ class BlockStart:
         edges, expected = block_sums(self._graph, self.one_hot, values, self._theta)
         return ((edges + 1.0) / (expected.clamp(min=0.0) + 1.0)).log()
 
-    def sticks(self) -> Tensor:
-        """Concentrations c of Kumaraswamy(c, 1) whose means multiply to the shares of the blocks, (K,)."""
-        share = (self.one_hot.mean(0) + 0.5 / len(self.one_hot)).clamp(max=0.99)
-        v = share / torch.cat((share.new_ones(1), share[:-1]))
-        return (v / (1.0 - v).clamp(min=0.02)).clamp(0.05, 50.0)
+    def sticks(self) -> tuple[Tensor, Tensor]:
+        """(c, d), (K,) each, of Kumaraswamy(c, d) whose medians multiply to the shares of the blocks.
+
+        c = 1 / (1 - median), at least 4, so that log v varies little: a community must not come and go with v.
+        """
+        share = (self.one_hot.mean(0) + 0.5 / len(self.one_hot)).clamp(max=0.95)
+        median = share / torch.cat((share.new_ones(1), share[:-1]))
+        c = (1.0 - median).clamp(min=0.02).reciprocal().clamp(min=4.0)
+        return c, -math.log(2.0) / torch.log1p(-(median.clamp(max=1.0 - 1e-4) ** c))
 
     def membership_logits(self, sticks: Tensor | None = None) -> Tensor:
         """Log odds (N, K) that leave a node in its block; less what the sticks (K,) add, where memberships see them."""

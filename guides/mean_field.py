@@ -204,10 +204,12 @@ class MeanField(NodeGuide):
     def _start_spectral(self, story: DGLFRM | LFRM, graph: Graph, blocks: Tensor) -> None:
         start = BlockStart(graph, blocks.to(graph.device), self.truncation, self.bias == "node")
         heads = self.encoder.heads
-        c, table = start.sticks(), start.affinities()
+        (c, d), table = start.sticks(), start.affinities()
+        median = (-torch.expm1(-math.log(2.0) / d)) ** (1.0 / c)
         with torch.no_grad():
             self.stick_c_raw.copy_(inverse_softplus(c))
-            heads["membership_logits"].copy_(self._starting_logits(start, c / (c + 1.0)))
+            self.stick_d_raw.copy_(inverse_softplus(d))
+            heads["membership_logits"].copy_(self._starting_logits(start, median))
             if self.bias == "node":
                 heads["node_bias_loc"].copy_(start.node_bias[:, None])
             if story.likelihood == "normal":

@@ -51,11 +51,15 @@ def test_affinities_against_the_degrees():
     np.testing.assert_allclose(start.affinities(), expected, rtol=1e-5)
 
 
-def test_means_of_the_sticks_multiply_to_the_shares():
+def medians(c, d):
+    return (1 - 0.5 ** (1 / d)) ** (1 / c)
+
+
+def test_medians_of_the_sticks_multiply_to_the_shares():
     graph, blocks = two_cliques()
-    c = BlockStart(graph, blocks, 2, by_degree=False).sticks()
+    c, d = BlockStart(graph, blocks, 2, by_degree=False).sticks()
     share = [(5 + 0.5) / 8, (3 + 0.5) / 8]
-    np.testing.assert_allclose(torch.cumprod(c / (c + 1), 0), share, rtol=1e-5)
+    np.testing.assert_allclose(torch.cumprod(medians(c, d), 0), share, rtol=1e-5)
 
 
 @pytest.mark.parametrize("make", [MeanField, StructuredMeanField])
@@ -63,9 +67,9 @@ def test_a_node_starts_in_its_own_block(make):
     graph = karate()
     story = LFRM(34, 2, bias="node")
     guide = make(story, graph, initial="spectral", amortised=False)
-    c = torch.nn.functional.softplus(guide.stick_c_raw)
+    c, d = (torch.nn.functional.softplus(x) for x in (guide.stick_c_raw, guide.stick_d_raw))
     encoded = guide.encoder.heads["membership_logits"]
-    p = torch.sigmoid(guide.membership_logits(encoded, c / (c + 1)))
+    p = torch.sigmoid(guide.membership_logits(encoded, medians(c, d)))
     assert torch.allclose(p.max(1).values, torch.sigmoid(torch.tensor(4.0)))
     assert torch.allclose(p.min(1).values, torch.sigmoid(torch.tensor(-5.0)), atol=1e-5)
     # the two clubs, but for the two or three members whom every spectral method disputes
