@@ -85,7 +85,11 @@ class NodeGuide(PyroModule):
 
 def _degree_biases(graph: Graph) -> Tensor:
     """Logarithms of the degrees (of the strengths, where edges count), of mean 0: (N, 1)."""
-    x = torch.ones(graph.num_edges, device=graph.device) if graph.weights is None else graph.weights.float()
+    x = (
+        torch.ones(graph.num_edges, device=graph.device)
+        if graph.weights is None
+        else graph.weights.float()
+    )
     degree = torch.zeros(graph.num_nodes, device=graph.device)
     for ends in graph.edge_index:
         degree.index_add_(0, ends, x)

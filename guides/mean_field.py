@@ -35,9 +35,12 @@ from ..models.lfrm import LFRM
 from ..models.sticks import activation_logits
 from .base import NodeGuide, inverse_softplus, positive_scale
 from .factorisation import factorised_communities
-from .kumaraswamy import Kumaraswamy
+from .free import FreeEncoder
+from .kumaraswamy import Kumaraswamy, matching_beta
 
 __all__ = ["MeanField", "StructuredMeanField"]
+
+_NO_MEMBER = 1e-4  # probability of a membership of a removed community
 
 
 class MeanField(NodeGuide):
@@ -109,6 +112,7 @@ class MeanField(NodeGuide):
             if not membership_spread > 0:
                 raise ValueError(f"membership_spread is positive or None, not {membership_spread}")
             self.encoder.scatter("membership_logits", graph, membership_spread)
+        self._alpha = float(story.alpha)
         # softplus(_raw) is the concentration; q(v) starts at the prior
         self.stick_c_raw = nn.Parameter(inverse_softplus(story.alpha.detach()).repeat(K))
         self.stick_d_raw = nn.Parameter(inverse_softplus(torch.ones(K)))
@@ -118,6 +122,12 @@ class MeanField(NodeGuide):
             loc = torch.zeros(story.num_affinities).index_fill(0, diagonal, 1.0)
             self.affinity_loc = nn.Parameter(loc)
             self.affinity_log_scale = nn.Parameter(torch.full_like(loc, -2.0))
+            self._prior_log_scale = math.log(float(story.affinity_scale))
+            self._is_symmetric = story.symmetric
+            pairs = torch.ones(K, K)
+            if story.affinity_form == "diagonal":
+                pairs = torch.eye(K)
+            self._pairs = (pairs.triu() if story.symmetric else pairs).nonzero().T
         if initial == "factorised":
             self._start_at(graph, confidence)
         if baseline == "neural":
@@ -131,15 +141,71 @@ class MeanField(NodeGuide):
     def _start_at(self, graph: Graph, confidence: float) -> None:
         """Start memberships and sticks at a factorisation of the graph."""
         members = factorised_communities(graph, self.truncation, seed=int(torch.randint(2**31, ())))
-        share = (members.sum(0) + 0.5) / (graph.num_nodes + 1.0)
-        v = share / torch.cat((share.new_ones(1), share[:-1]))
-        v = v.clamp(0.02, 0.98)
-        with torch.no_grad():  # Kumaraswamy(c, 1) has mean c / (c + 1)
-            self.stick_c_raw.copy_(inverse_softplus(v / (1.0 - v)))
         odds = math.log(confidence / (1.0 - confidence))
-        target = odds * (2.0 * members.float() - 1.0)
-        offset = self.membership_logits(torch.zeros_like(share), v)  # what sticks add to the encoder's
-        self.encoder.imitate("membership_logits", graph, target - offset)
+        self._set_memberships(graph, odds * (2.0 * members.float() - 1.0), members.sum(0))
+
+    def _set_memberships(self, graph: Graph, logits: Tensor, sizes: Tensor | None = None) -> None:
+        """Have memberships at given log odds, and sticks about where those (or given sizes) want them."""
+        n, alpha = graph.num_nodes, self._alpha
+        sizes = torch.sigmoid(logits).sum(0) if sizes is None else sizes.to(logits.dtype)
+        before = torch.cat((sizes.new_full((1,), float(n)), sizes[:-1]))
+        # v_k given nested memberships is Beta(alpha + s_k, 1 + s_(k-1) - s_k)
+        a, b = alpha + sizes, 1.0 + (before - sizes).clamp(min=0.0)
+        c, d = matching_beta(a, b)
+        with torch.no_grad():
+            self.stick_c_raw.copy_(inverse_softplus(c))
+            self.stick_d_raw.copy_(inverse_softplus(d))
+        v = Kumaraswamy(c, d).mean
+        offset = self.membership_logits(torch.zeros_like(logits), v)  # what the sticks add
+        self.encoder.imitate("membership_logits", graph, logits - offset)
+
+    # -- removal moves ------------------------------------------------------------------------------------------
+
+    @property
+    def can_remove(self) -> bool:
+        """Whether communities can be taken away: exact ones of LFRM, with logits of each node's own."""
+        exact = not isinstance(self.relaxation, Concrete)
+        return exact and not self.has_strengths and isinstance(self.encoder, FreeEncoder)
+
+    def removals(self, graph: Graph) -> list[tuple[int, None]]:
+        """Communities in use, those of the smallest affinities first."""
+        members = self._expected_members()
+        reach = self._affinities(self.affinity_loc).abs().amax(-1)
+        used = (members.sum(0) > 0.5).nonzero().squeeze(-1)
+        return [(int(k), None) for k in used[reach[used].argsort()]]
+
+    def remove(self, graph: Graph, community: int, into: None = None) -> None:
+        """Empty a community: no members, affinities as in the prior, the last place in the order of the sticks."""
+        members = self._expected_members()
+        others = [k for k in range(self.truncation) if k != community]
+        others.sort(key=lambda k: -float(members[:, k].sum()))
+        order = [*others, community]
+        members = members[:, order]
+        members[:, -1] = _NO_MEMBER
+        rows, columns = self._pairs
+        for parameter, prior in (
+            (self.affinity_loc, 0.0),
+            (self.affinity_log_scale, self._prior_log_scale),
+        ):
+            table = self._affinities(parameter)[order][:, order]
+            table[-1] = table[:, -1] = prior
+            parameter.data.copy_(table[rows, columns])
+        self._set_memberships(graph, torch.logit(members))
+
+    def _expected_members(self) -> Tensor:
+        """q(b_nk = 1) at the mean sticks, (N, K)."""
+        encoded = self.encoder.heads["membership_logits"].detach()
+        v = Kumaraswamy(F.softplus(self.stick_c_raw), F.softplus(self.stick_d_raw)).mean.detach()
+        return torch.sigmoid(self.membership_logits(encoded, v)).clamp(1e-6, 1.0 - 1e-6)
+
+    def _affinities(self, entries: Tensor) -> Tensor:
+        """Entries laid out as a (K, K) matrix, with zeros where there is none."""
+        rows, columns = self._pairs
+        table = entries.new_zeros(self.truncation, self.truncation)
+        table[rows, columns] = entries.detach()
+        if self._is_symmetric:
+            table[columns, rows] = entries.detach()
+        return table
 
     def forward(self, graph: Graph) -> None:
         """Sample the latents of ``graph``; sites and plates are those of the story."""
