@@ -23,8 +23,8 @@ from .local_expectation import LocalExpectationELBO
 from .metrics import ranking_scores
 from .predict import link_probabilities
 from .progress import ProgressBar
-from .removal import check_removals, remove_communities
 from .relaxation import as_fitted, exact_memberships
+from .removal import check_removals, remove_communities
 from .run import Run
 from .seeds import seeded
 from .settings import FitSettings
