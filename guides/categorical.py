@@ -114,18 +114,9 @@ class AmortisedCategorical(NodeGuide):
             if story.likelihood == "bernoulli":
                 return dist.Beta(first.exp(), second.exp()).to_event(1)
             return dist.Normal(first, positive_scale(second)).to_event(1)
-        if (e is None or e.dim() == 1) and (tau is None or tau.dim() == 0):
-            return story.table_given(graph, q, e, tau)
-        # plates further out (draws): one conditional for each of their biases and scales
-        draws = [
-            story.table_given(
-                graph, q, None if e is None else e[i], None if tau is None else tau[i, 0]
-            ).base_dist
-            for i in range(len(e if e is not None else tau))  # type: ignore[arg-type]
-        ]
-        names = list(draws[0].arg_constraints)
-        parameters = {n: torch.stack([getattr(d, n) for d in draws])[:, None] for n in names}
-        return type(draws[0])(**parameters).to_event(1)
+        # under plates further out (draws) nodes stand at dimension -1, and the entries of the table come after it
+        e = e if e is None or e.dim() == 1 else e.unsqueeze(-2)
+        return story.table_given(graph, q, e, None if tau is None else tau.unsqueeze(-1))
 
     # -- removal moves ------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data import Graph
+from ..models.affinities import pair_table
 from ..models.concrete import (
     Concrete,
     LogitConcrete,
@@ -34,9 +35,11 @@ from ..models.dglfrm import DGLFRM
 from ..models.lfrm import LFRM
 from ..models.sticks import activation_logits
 from .base import NodeGuide, inverse_softplus, positive_scale
+from .block_start import BlockStart
 from .factorisation import factorised_communities
 from .free import FreeEncoder
 from .kumaraswamy import Kumaraswamy, matching_beta
+from .spectral import spectral_blocks
 
 __all__ = ["MeanField", "StructuredMeanField"]
 
@@ -58,13 +61,19 @@ class MeanField(NodeGuide):
         membership_spread: standard deviation over the nodes that the initial membership logits of every community
             are given; None leaves the encoder's own small ones. A spread of 1 to 3 starts small graphs with
             distinct communities, where a flat start may never leave the prior.
-        initial: "factorised" starts the memberships at a non-negative factorisation of the graph
-            (:func:`~graphlore.guides.factorisation.factorised_communities`), from a start of its own under every seed,
-            and the sticks at its sizes; "flat" near the prior. None is "factorised" for LFRM, whose communities a flat
-            start seldom finds, unless there is a ``membership_spread``; else "flat".
+        initial: "spectral" starts at a spectral clustering into K communities, with the affinities, degrees and
+            shares that go with it (:mod:`~graphlore.guides.block_start`); for amortised=False and undirected graphs.
+            "factorised" starts the memberships at a non-negative factorisation of the graph
+            (:func:`~graphlore.guides.factorisation.factorised_communities`), where communities overlap, and the sticks
+            at its sizes; "flat" near the prior. None is "factorised" for LFRM, whose communities a flat start seldom
+            finds, unless there is a ``membership_spread``; else "flat".
+        initial_seed: of the clustering or factorisation.
         confidence: probability of a membership at a factorised start, between 1/2 and 1; of no membership likewise.
         amortised: False gives every node factors of its own in place of an encoder.
         encoder: options of :class:`~graphlore.guides.GCNEncoder`: hidden, inputs, dropout, layer_norm, ...
+
+    Raises:
+        ValueError: an option outside of what is listed, or two that contradict each other.
     """
 
     def __init__(
@@ -75,7 +84,8 @@ class MeanField(NodeGuide):
         relaxation: Concrete | StraightThrough | None = None,
         baseline: Literal["decaying", "neural"] | None = "decaying",
         membership_spread: float | None = None,
-        initial: Literal["factorised", "flat"] | None = None,
+        initial: Literal["spectral", "factorised", "flat"] | None = None,
+        initial_seed: int = 0,
         confidence: float = 0.8,
         amortised: bool = True,
         **encoder: Any,
@@ -86,10 +96,19 @@ class MeanField(NodeGuide):
             raise ValueError(
                 "a neural baseline reads the encoder's hidden layer: it needs amortised=True"
             )
-        if initial not in (None, "factorised", "flat"):
-            raise ValueError(f"initial is 'factorised', 'flat' or None, not {initial!r}")
+        if initial not in (None, "spectral", "factorised", "flat"):
+            raise ValueError(
+                f"initial is None or 'spectral', 'factorised' or 'flat', not {initial!r}"
+            )
         if initial == "factorised" and membership_spread is not None:
             raise ValueError("membership_spread is of a flat start: leave it or initial out")
+        if initial == "spectral" and (
+            amortised or story.kind != "undirected" or membership_spread is not None
+        ):
+            raise ValueError(
+                "initial='spectral' is for guides without an encoder, of undirected graphs, and sets the memberships "
+                "itself: give amortised=False, and no membership_spread"
+            )
         if not 0.5 < confidence < 1.0:
             raise ValueError(f"confidence is a probability between 1/2 and 1, not {confidence}")
         if initial is None:
@@ -106,6 +125,7 @@ class MeanField(NodeGuide):
             "baseline": baseline,
             "membership_spread": membership_spread,
             "initial": initial,
+            "initial_seed": initial_seed,
             "confidence": confidence,
         }
         if membership_spread is not None:
@@ -128,8 +148,10 @@ class MeanField(NodeGuide):
             if story.affinity_form == "diagonal":
                 pairs = torch.eye(K)
             self._pairs = (pairs.triu() if story.symmetric else pairs).nonzero().T
-        if initial == "factorised":
-            self._start_at(graph, confidence)
+        if initial == "spectral":
+            self._start_at(story, graph, spectral_blocks(graph, K, initial_seed, by_angle=True))
+        elif initial == "factorised":
+            self._start_factorised(graph, confidence, initial_seed)
         if baseline == "neural":
             self.baseline_network = nn.Sequential(
                 nn.Linear(self.encoder.options["hidden"][-1], 32),
@@ -138,9 +160,9 @@ class MeanField(NodeGuide):
                 nn.Flatten(-2),
             )
 
-    def _start_at(self, graph: Graph, confidence: float) -> None:
+    def _start_factorised(self, graph: Graph, confidence: float, seed: int) -> None:
         """Start memberships and sticks at a factorisation of the graph."""
-        members = factorised_communities(graph, self.truncation, seed=int(torch.randint(2**31, ())))
+        members = factorised_communities(graph, self.truncation, seed)
         odds = math.log(confidence / (1.0 - confidence))
         self._set_memberships(graph, odds * (2.0 * members.float() - 1.0), members.sum(0))
 
@@ -245,6 +267,29 @@ class MeanField(NodeGuide):
         """Log odds of q(b | v) from the encoder's output (N, K) and the sticks."""
         return encoded
 
+    def _start_at(self, story: DGLFRM | LFRM, graph: Graph, blocks: Tensor) -> None:
+        start = BlockStart(graph, blocks.to(graph.device), self.truncation, self.bias == "node")
+        heads = self.encoder.heads
+        c, table = start.sticks(), start.affinities()
+        with torch.no_grad():
+            self.stick_c_raw.copy_(inverse_softplus(c))
+            heads["membership_logits"].copy_(self._starting_logits(start, c / (c + 1.0)))
+            if self.bias == "node":
+                heads["node_bias_loc"].copy_(start.node_bias[:, None])
+            if story.likelihood == "normal":
+                return  # affinities are log odds or log rates
+            diagonal = pair_table(table, self.truncation, True).diagonal()
+            if self.has_strengths:
+                # an inner product of the strengths is what the block would have had as its affinity
+                heads["strength_loc"].copy_(start.one_hot * diagonal.clamp(min=0.25).sqrt())
+            elif story.num_affinities:
+                self.affinity_loc.copy_(
+                    diagonal if len(diagonal) == story.num_affinities else table
+                )
+
+    def _starting_logits(self, start: BlockStart, sticks: Tensor) -> Tensor:
+        return start.membership_logits()
+
     def _baseline_options(self, h: Tensor) -> dict[str, Any]:
         if self.baseline == "neural":
             return {"nn_baseline": self.baseline_network, "nn_baseline_input": h}
@@ -270,3 +315,6 @@ class StructuredMeanField(MeanField):
 
     def membership_logits(self, encoded: Tensor, v: Tensor) -> Tensor:
         return encoded + activation_logits(v)
+
+    def _starting_logits(self, start: BlockStart, sticks: Tensor) -> Tensor:
+        return start.membership_logits(sticks)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Graph, GraphError, Split, read_graph, write_npz
+from . import classify, generate, predict
 from . import evaluate as evaluation
-from . import generate, predict
 from .checkpoint import read_tensors, write_tensors
 from .draws import chunk_size, evaluation_mode, posterior_traces
 from .elbo import InferenceError
@@ -55,7 +55,8 @@ class Fit:
         settings: how it was fitted.
         history: lists by step: ``step``, ``objective`` (what was maximised), ``elbo`` = likelihood - ``kl`` with the
             divergence at full weight whatever the warm-up (nats), ``active_communities`` (memberships of a node),
-            ``seconds``; by validation: ``val_step``, ``val_auc``, ``val_ap``.
+            ``seconds``; by validation: ``val_step``, and ``val_auc``, ``val_ap`` of links or
+            ``val_accuracy`` of labels.
         best_step: the step whose state validation chose; None: the last one.
         environment: versions of what it was fitted with.
     """
@@ -130,6 +131,26 @@ class Fit:
         """Ranking and calibration on the held-out pairs of the split that was fitted."""
         with self._seeded(seed):
             return evaluation.evaluate(self.story, self.guide, split, part, draws)
+
+    def label_probabilities(self, draws: int = 200, seed: int | None = None) -> Tensor:
+        """Posterior mean class probabilities of all nodes under the label decoder, (N, C).
+
+        Raises:
+            ValueError: a story without a label decoder.
+        """
+        with self._seeded(seed):
+            return classify.label_probabilities(self.story, self.guide, self.graph, draws)
+
+    def classification(
+        self, nodes: Any, labels: Any, draws: int = 200, seed: int | None = None
+    ) -> classify.Classification:
+        """How well held-out nodes (P,) are classified, given their true classes (P,).
+
+        Raises:
+            ValueError: a story without a label decoder; nodes whose labels were fitted; ids or classes out of range.
+        """
+        with self._seeded(seed):
+            return classify.classification(self.story, self.guide, self.graph, nodes, labels, draws)
 
     def active_communities(
         self, draws: int = 200, seed: int | None = None

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..data import Graph, Split
 from .fitted import Fit
+from .held_out import chosen_by
 from .recipe import Recipe
 from .training import fit
 
@@ -17,12 +18,12 @@ __all__ = ["final_score", "fit_recipe"]
 def fit_recipe(recipe: Recipe, graph: Graph | Split, restarts: int = 1, **options: Any) -> Fit:
     """Fit a recipe, from ``restarts`` initialisations: seeds seed, seed + 1, ...; the best is returned.
 
-    Best is the highest validation score where validation pairs are held out, else the highest final ELBO. A
+    Best is the highest validation score where pairs or labels are held out, else the highest final ELBO. A
     non-convex objective has many optima; which of them a start falls into is chance, and the bound tells them apart.
 
     Arguments:
-        options: of :func:`~graphlore.inference.fit`: folder, resume, progress, callbacks. Checkpoints are kept for a
-            single start only.
+        options: of :func:`~graphlore.inference.fit`: label_validation, folder, resume, progress, callbacks.
+            Checkpoints are kept for a single start only.
 
     Raises:
         ValueError: fewer than one start, or resuming with several.
@@ -45,9 +46,9 @@ def fit_recipe(recipe: Recipe, graph: Graph | Split, restarts: int = 1, **option
 
 
 def final_score(fitted: Fit) -> float:
-    """What restarts are compared by: best validation (mean of AUC and AP), else the mean ELBO of the last steps."""
+    """What restarts are compared by: the best validation, else the mean ELBO of the last steps."""
     history = fitted.history
     if fitted.best_step is not None:
         best = history["val_step"].index(fitted.best_step)
-        return 0.5 * (history["val_auc"][best] + history["val_ap"][best])
+        return chosen_by(history, best)
     return float(np.mean(history["elbo"][-max(1, len(history["elbo"]) // 20) :]))

@@ -29,7 +29,8 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..data import Graph
-from .dyadic import Dyadic, DyadicBernoulli, DyadicNormal, DyadicPoisson, balanced_weights
+from .dyadic import Dyadic
+from .laws import DyadicBernoulli, DyadicNormal, DyadicPoisson, balanced_weights
 from .subsampled import SubsampledDyads
 
 __all__ = [

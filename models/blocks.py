@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .dyadic import Dyadic, DyadicBernoulli, DyadicNormal, DyadicPoisson, pair_products
+from .dyadic import Dyadic, pair_products
+from .laws import DyadicBernoulli, DyadicNormal, DyadicPoisson
 
 __all__ = ["BlockBernoulli", "BlockNormal", "BlockPoisson"]
 
@@ -44,7 +45,8 @@ class _Blocks(Dyadic):
         node_bias: Tensor | None = None,
         **others: Any,
     ) -> None:
-        super().__init__(memberships, memberships @ table.mT, node_bias, **others)
+        both_ends = node_bias if others.get("directed") else None  # else one bias is of both anyway
+        super().__init__(memberships, memberships @ table.mT, node_bias, both_ends, **others)
         self.memberships, self.table = memberships, table
 
     def _batched(self) -> dict[str, tuple[Tensor | None, int]]:

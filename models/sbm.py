@@ -195,8 +195,8 @@ class SBM(NodeStory):
 
         Arguments:
             memberships: one-hot rows, (N, K).
-            node_bias: e, (N,), of counts.
-            edge_scale: tau, of real weights.
+            node_bias: e, (..., N), of counts.
+            edge_scale: tau, (..., 1), of real weights.
         """
         x = graph.weights if self.likelihood != "bernoulli" else None
         x = memberships.new_ones(graph.num_edges) if x is None else x.to(memberships.dtype)

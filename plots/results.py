@@ -50,7 +50,7 @@ def write_results(
     evaluation = None if split is None else fit.evaluate(split, draws=min(draws, 200))
     small = graph.num_nodes <= _PICTURE_NODES
     probabilities = sample = None
-    if small:
+    if small and fit.story.likelihood != "normal":  # weights have no link probabilities
         probabilities = fit.link_probabilities(draws=min(draws, 200)).cpu().numpy()
         np.fill_diagonal(probabilities, np.nan)
         sample = fit.generate(1)[0].dense_adjacency().numpy()
@@ -99,6 +99,9 @@ _CAPTIONS = {
     "elbo": "The evidence lower bound at every step (one draw, hence the noise) and its running median, in nats.",
     "memberships": "Posterior probability that a node belongs to a community. Rows are sorted so that nodes of the "
     "same communities stand together; the strip shows known labels.",
+    "communities": "The graph with its communities. A slice of a node is its posterior share of a community, white is "
+    "none; a ring tells the known label, in the colour of the community it fits best. Big graphs have dots of the most "
+    "probable community instead. Nodes are placed by the edges alone.",
     "strengths": "Posterior mean strength of a node in the communities it belongs to.",
     "sticks": "How common each community is: posterior intervals of pi_k, the prior mean, "
     "and the share of nodes that are members.",

@@ -461,10 +461,10 @@ def test_equal_graphs_are_ties_for_every_statistic(posterior):
     class Same:
         """Edge distribution of which every draw is the observed graph."""
 
-        def sample_edges(self):
-            return OBSERVED.edge_index
+        def sample_entries(self):
+            return OBSERVED.edge_index, torch.ones(OBSERVED.num_edges)
 
-    groups = posterior_module._Groups.of(OBSERVED, 3)
+    groups = posterior_module.DrawGroups.of(DGLFRM(OBSERVED.num_nodes, K), OBSERVED, 3)
     for _ in range(3):
         groups._predict(Same())
     drawn = {k: np.concatenate(v) for k, v in groups.predictive.items() if k in STATISTICS}
