@@ -71,11 +71,15 @@ def belief_propagation(
         arriving = np.log(message @ c)
         logits = into @ arriving - marginal.sum(0) @ c / n + marginal @ c / n
         outgoing = logits[source] - arriving[back]
-        new, marginal = _softmax(outgoing), _softmax(logits)
+        new = _softmax(outgoing)
         moved = np.abs(new - message).max()
         message = 0.5 * (message + new)
-        if moved < 1e-6:
+        # undamped, the common field throws all nodes from one block to the other and back
+        marginal = 0.5 * (marginal + _softmax(logits))
+        if moved < 1e-5:
             break
+    else:
+        return marginal, np.inf  # no fixed point: not compared
     arriving = np.log(message @ c)
     field = marginal.sum(0) @ c / n
     node = np.logaddexp.reduce(into @ arriving - field - np.log(k), axis=1).mean()
