@@ -80,8 +80,10 @@ def fit(
         GuideKind | None, typer.Option(help="The guide.", show_default="structured")
     ] = None,
     truncation: Annotated[
-        int | None,
-        typer.Option(help="Largest number of communities (blocks of sbm, dimensions of vgae), K."),
+        str | None,
+        typer.Option(
+            help="Largest number of communities (blocks of sbm, dimensions of vgae), K; or auto.",
+        ),
     ] = None,
     alpha: Annotated[
         float | None,
@@ -164,7 +166,7 @@ def fit(
     kind = model or Model.dglfrm
     chosen: dict[str, dict[str, Any]] = {
         "story": {
-            _SIZES.get(kind, "truncation"): truncation,
+            _SIZES.get(kind, "truncation"): _size(truncation),
             "alpha": alpha,
             "bias": bias,
             "features": features,
@@ -337,6 +339,16 @@ def _fail(message: str, code: int = 2) -> NoReturn:
     line = escape(message.splitlines()[0] if message else "failed without a word")
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]graphlore:[/] {line}")
     sys.exit(code)
+
+
+def _size(given: str | None) -> int | str | None:
+    """What --truncation says: a number, or auto."""
+    if given is None or given == "auto":
+        return given
+    try:
+        return int(given)
+    except ValueError:
+        raise ValueError(f"--truncation is a whole number or auto, not {given!r}") from None
 
 
 def _named(model: Model) -> dict[str, Any]:

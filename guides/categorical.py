@@ -22,13 +22,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data import Graph
+from ..models.block_sums import block_sums
 from ..models.sbm import SBM
 from .base import NodeGuide, positive_scale
+from .free import FreeEncoder
 from .spectral import spectral_blocks
 
 __all__ = ["AmortisedCategorical"]
 
 _IMITATION_STEPS = 100
+_LEFT = 1e-6  # probability that a removed block keeps
 
 
 class AmortisedCategorical(NodeGuide):
@@ -84,11 +87,7 @@ class AmortisedCategorical(NodeGuide):
         if not story.is_conjugate:
             first = F.one_hot(blocks, K).to(torch.get_default_dtype())
             q = story.table_given(graph, first, edge_scale=torch.ones(())).base_dist
-            if story.likelihood == "bernoulli":
-                raw = torch.stack((q.concentration1, q.concentration0)).log()
-            else:
-                raw = torch.stack((q.loc, q.scale.log()))
-            self.table_raw = nn.Parameter(raw.detach().clone())
+            self.table_raw = nn.Parameter(self._table_start(q).clone())
 
     def forward(self, graph: Graph) -> None:
         """Sample the latents of ``graph``; sites and plates are those of the story."""
@@ -118,6 +117,58 @@ class AmortisedCategorical(NodeGuide):
         # under plates further out (draws) nodes stand at dimension -1, and the entries of the table come after it
         e = e if e is None or e.dim() == 1 else e.unsqueeze(-2)
         return story.table_given(graph, q, e, None if tau is None else tau.unsqueeze(-1))
+
+    # -- removal moves ------------------------------------------------------------------------------------------
+
+    @property
+    def can_remove(self) -> bool:
+        """Whether blocks can be taken away, which needs logits of each node's own."""
+        return isinstance(self.encoder, FreeEncoder)
+
+    def removals(self, graph: Graph) -> list[tuple[int, int]]:
+        """Blocks in use and others to join them to, those of the most similar rates of edges first, at most 2 K."""
+        q = self._probabilities()
+        size = q.sum(0)
+        used = (size > 0.5).nonzero().squeeze(-1)
+        if len(used) < 2:
+            return []
+        x = q.new_ones(graph.num_edges)
+        theta = q.new_ones(graph.num_nodes)
+        if self.bias == "node":  # rates beyond what degrees say
+            theta = torch.bincount(graph.edge_index.flatten(), minlength=len(q)).to(q.dtype) + 0.5
+        edges, exposure = block_sums(graph, q, x, theta)
+        rate = self.story.table(
+            (edges + 0.1) / (exposure + 0.1)
+        ).sqrt()  # its noise is then about the same
+        weight = theta @ q
+        rows = torch.stack((rate, rate.mT))
+        distance = ((rows[:, :, None] - rows[:, None]) ** 2 * weight).sum((0, -1))
+        distance = distance * weight[:, None] * weight / (weight[:, None] + weight)
+        i, j = torch.triu_indices(len(used), len(used), 1)
+        pairs = torch.stack((used[i], used[j]), 1)
+        nearest = distance[pairs[:, 0], pairs[:, 1]].argsort()[: 2 * len(size)]
+        return [(a, b) if size[a] <= size[b] else (b, a) for a, b in pairs[nearest].tolist()]
+
+    def remove(self, graph: Graph, block: int, into: int) -> None:
+        """Join the nodes of a block to another, with the probabilities they had."""
+        q = self._probabilities().clone()
+        q[:, into] += q[:, block]
+        q[:, block] = 0.0
+        q = (q + _LEFT) / (1.0 + q.shape[1] * _LEFT)
+        self.encoder.heads["membership_logits"].data.copy_(q.log())
+        if not self.story.is_conjugate:
+            first = self.story.table_given(graph, q, edge_scale=torch.ones(())).base_dist
+            self.table_raw.data.copy_(self._table_start(first))
+
+    def _probabilities(self) -> Tensor:
+        return torch.softmax(self.encoder.heads["membership_logits"].detach(), -1)
+
+    def _table_start(self, q: Any) -> Tensor:
+        if self.likelihood == "bernoulli":
+            return torch.stack((q.concentration1, q.concentration0)).log().detach()
+        return torch.stack((q.loc, q.scale.log())).detach()
+
+    # -- the start ----------------------------------------------------------------------------------------------
 
     def _first_blocks(self, graph: Graph, initial: str, seed: int) -> Tensor:
         K = self.story.num_blocks

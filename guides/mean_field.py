@@ -37,10 +37,13 @@ from ..models.sticks import activation_logits
 from .base import NodeGuide, inverse_softplus, positive_scale
 from .block_start import BlockStart
 from .factorisation import factorised_communities
-from .kumaraswamy import Kumaraswamy
+from .free import FreeEncoder
+from .kumaraswamy import Kumaraswamy, matching_beta
 from .spectral import spectral_blocks
 
 __all__ = ["MeanField", "StructuredMeanField"]
+
+_NO_MEMBER = 1e-4  # probability of a membership of a removed community
 
 
 class MeanField(NodeGuide):
@@ -58,14 +61,14 @@ class MeanField(NodeGuide):
         membership_spread: standard deviation over the nodes that the initial membership logits of every community
             are given; None leaves the encoder's own small ones. A spread of 1 to 3 starts small graphs with
             distinct communities, where a flat start may never leave the prior.
-        initial: where memberships start. "factorised": at a non-negative factorisation of the graph
-            (:func:`~graphlore.guides.factorisation.factorised_communities`), and the sticks at its sizes; "spectral": at
-            a spectral clustering into K communities, with the affinities, degrees and shares that go with it
-            (:mod:`~graphlore.guides.block_start`), for amortised=False and undirected graphs; "flat": near the prior.
-            None is "factorised" for LFRM, whose communities a flat start seldom finds, unless there is a
-            ``membership_spread``; else "flat". Every seed has a start of its own.
+        initial: "spectral" starts at a spectral clustering into K communities, with the affinities, degrees and
+            shares that go with it (:mod:`~graphlore.guides.block_start`); for amortised=False and undirected graphs.
+            "factorised" starts the memberships at a non-negative factorisation of the graph
+            (:func:`~graphlore.guides.factorisation.factorised_communities`), where communities overlap, and the sticks
+            at its sizes; "flat" near the prior. None is "factorised" for LFRM, whose communities a flat start seldom
+            finds, unless there is a ``membership_spread``; else "flat".
+        initial_seed: of the clustering or factorisation.
         confidence: probability of a membership at a factorised start, between 1/2 and 1; of no membership likewise.
-        initial_seed: of the spectral clustering.
         amortised: False gives every node factors of its own in place of an encoder.
         encoder: options of :class:`~graphlore.guides.GCNEncoder`: hidden, inputs, dropout, layer_norm, ...
 
@@ -81,9 +84,9 @@ class MeanField(NodeGuide):
         relaxation: Concrete | StraightThrough | None = None,
         baseline: Literal["decaying", "neural"] | None = "decaying",
         membership_spread: float | None = None,
-        initial: Literal["factorised", "spectral", "flat"] | None = None,
-        confidence: float = 0.8,
+        initial: Literal["spectral", "factorised", "flat"] | None = None,
         initial_seed: int = 0,
+        confidence: float = 0.8,
         amortised: bool = True,
         **encoder: Any,
     ) -> None:
@@ -93,15 +96,18 @@ class MeanField(NodeGuide):
             raise ValueError(
                 "a neural baseline reads the encoder's hidden layer: it needs amortised=True"
             )
-        if initial not in (None, "factorised", "spectral", "flat"):
+        if initial not in (None, "spectral", "factorised", "flat"):
             raise ValueError(
-                f"initial is 'factorised', 'spectral', 'flat' or None, not {initial!r}"
+                f"initial is None or 'spectral', 'factorised' or 'flat', not {initial!r}"
             )
-        if initial in ("factorised", "spectral") and membership_spread is not None:
+        if initial == "factorised" and membership_spread is not None:
             raise ValueError("membership_spread is of a flat start: leave it or initial out")
-        if initial == "spectral" and (amortised or story.kind != "undirected"):
+        if initial == "spectral" and (
+            amortised or story.kind != "undirected" or membership_spread is not None
+        ):
             raise ValueError(
-                "initial='spectral' is for guides without an encoder, of undirected graphs: give amortised=False"
+                "initial='spectral' is for guides without an encoder, of undirected graphs, and sets the memberships "
+                "itself: give amortised=False, and no membership_spread"
             )
         if not 0.5 < confidence < 1.0:
             raise ValueError(f"confidence is a probability between 1/2 and 1, not {confidence}")
@@ -119,13 +125,14 @@ class MeanField(NodeGuide):
             "baseline": baseline,
             "membership_spread": membership_spread,
             "initial": initial,
-            "confidence": confidence,
             "initial_seed": initial_seed,
+            "confidence": confidence,
         }
         if membership_spread is not None:
             if not membership_spread > 0:
                 raise ValueError(f"membership_spread is positive or None, not {membership_spread}")
             self.encoder.scatter("membership_logits", graph, membership_spread)
+        self._alpha = float(story.alpha)
         # softplus(_raw) is the concentration; q(v) starts at the prior
         self.stick_c_raw = nn.Parameter(inverse_softplus(story.alpha.detach()).repeat(K))
         self.stick_d_raw = nn.Parameter(inverse_softplus(torch.ones(K)))
@@ -135,11 +142,18 @@ class MeanField(NodeGuide):
             loc = torch.zeros(story.num_affinities).index_fill(0, diagonal, 1.0)
             self.affinity_loc = nn.Parameter(loc)
             self.affinity_log_scale = nn.Parameter(torch.full_like(loc, -2.0))
-        if initial == "factorised":
-            self._start_factorised(graph, confidence)
-        elif initial == "spectral":
-            blocks = spectral_blocks(graph, K, initial_seed, by_angle=True)
-            self._start_spectral(story, graph, blocks)
+            self._prior_log_scale = math.log(float(story.affinity_scale))
+            self._is_symmetric = story.symmetric
+            pairs = torch.ones(K, K)
+            if story.affinity_form == "diagonal":
+                pairs = torch.eye(K)
+            self._pairs = (pairs.triu() if story.symmetric else pairs).nonzero().T
+        if initial == "spectral":
+            self._start_spectral(
+                story, graph, spectral_blocks(graph, K, initial_seed, by_angle=True)
+            )
+        elif initial == "factorised":
+            self._start_factorised(graph, confidence, initial_seed)
         if baseline == "neural":
             self.baseline_network = nn.Sequential(
                 nn.Linear(self.encoder.options["hidden"][-1], 32),
@@ -148,20 +162,74 @@ class MeanField(NodeGuide):
                 nn.Flatten(-2),
             )
 
-    def _start_factorised(self, graph: Graph, confidence: float) -> None:
+    def _start_factorised(self, graph: Graph, confidence: float, seed: int) -> None:
         """Start memberships and sticks at a factorisation of the graph."""
-        members = factorised_communities(graph, self.truncation, seed=int(torch.randint(2**31, ())))
-        share = (members.sum(0) + 0.5) / (graph.num_nodes + 1.0)
-        v = share / torch.cat((share.new_ones(1), share[:-1]))
-        v = v.clamp(0.02, 0.98)
-        with torch.no_grad():  # Kumaraswamy(c, 1) has mean c / (c + 1)
-            self.stick_c_raw.copy_(inverse_softplus(v / (1.0 - v)))
+        members = factorised_communities(graph, self.truncation, seed)
         odds = math.log(confidence / (1.0 - confidence))
-        target = odds * (2.0 * members.float() - 1.0)
-        offset = self.membership_logits(
-            torch.zeros_like(share), v
-        )  # what sticks add to the encoder's
-        self.encoder.imitate("membership_logits", graph, target - offset)
+        self._set_memberships(graph, odds * (2.0 * members.float() - 1.0), members.sum(0))
+
+    def _set_memberships(self, graph: Graph, logits: Tensor, sizes: Tensor | None = None) -> None:
+        """Have memberships at given log odds, and sticks about where those (or given sizes) want them."""
+        n, alpha = graph.num_nodes, self._alpha
+        sizes = torch.sigmoid(logits).sum(0) if sizes is None else sizes.to(logits.dtype)
+        before = torch.cat((sizes.new_full((1,), float(n)), sizes[:-1]))
+        # v_k given nested memberships is Beta(alpha + s_k, 1 + s_(k-1) - s_k)
+        a, b = alpha + sizes, 1.0 + (before - sizes).clamp(min=0.0)
+        c, d = matching_beta(a, b)
+        with torch.no_grad():
+            self.stick_c_raw.copy_(inverse_softplus(c))
+            self.stick_d_raw.copy_(inverse_softplus(d))
+        v = Kumaraswamy(c, d).mean
+        offset = self.membership_logits(torch.zeros_like(logits), v)  # what the sticks add
+        self.encoder.imitate("membership_logits", graph, logits - offset)
+
+    # -- removal moves ------------------------------------------------------------------------------------------
+
+    @property
+    def can_remove(self) -> bool:
+        """Whether communities can be taken away: exact ones of LFRM, with logits of each node's own."""
+        exact = not isinstance(self.relaxation, Concrete)
+        return exact and not self.has_strengths and isinstance(self.encoder, FreeEncoder)
+
+    def removals(self, graph: Graph) -> list[tuple[int, None]]:
+        """Communities in use, those of the smallest affinities first."""
+        members = self._expected_members()
+        reach = self._affinities(self.affinity_loc).abs().amax(-1)
+        used = (members.sum(0) > 0.5).nonzero().squeeze(-1)
+        return [(int(k), None) for k in used[reach[used].argsort()]]
+
+    def remove(self, graph: Graph, community: int, into: None = None) -> None:
+        """Empty a community: no members, affinities as in the prior, the last place in the order of the sticks."""
+        members = self._expected_members()
+        others = [k for k in range(self.truncation) if k != community]
+        others.sort(key=lambda k: -float(members[:, k].sum()))
+        order = [*others, community]
+        members = members[:, order]
+        members[:, -1] = _NO_MEMBER
+        rows, columns = self._pairs
+        for parameter, prior in (
+            (self.affinity_loc, 0.0),
+            (self.affinity_log_scale, self._prior_log_scale),
+        ):
+            table = self._affinities(parameter)[order][:, order]
+            table[-1] = table[:, -1] = prior
+            parameter.data.copy_(table[rows, columns])
+        self._set_memberships(graph, torch.logit(members))
+
+    def _expected_members(self) -> Tensor:
+        """q(b_nk = 1) at the mean sticks, (N, K)."""
+        encoded = self.encoder.heads["membership_logits"].detach()
+        v = Kumaraswamy(F.softplus(self.stick_c_raw), F.softplus(self.stick_d_raw)).mean.detach()
+        return torch.sigmoid(self.membership_logits(encoded, v)).clamp(1e-6, 1.0 - 1e-6)
+
+    def _affinities(self, entries: Tensor) -> Tensor:
+        """Entries laid out as a (K, K) matrix, with zeros where there is none."""
+        rows, columns = self._pairs
+        table = entries.new_zeros(self.truncation, self.truncation)
+        table[rows, columns] = entries.detach()
+        if self._is_symmetric:
+            table[columns, rows] = entries.detach()
+        return table
 
     def forward(self, graph: Graph) -> None:
         """Sample the latents of ``graph``; sites and plates are those of the story."""

@@ -33,6 +33,7 @@ from .predict import probability_rows
 from .recipe import Recipe
 from .restarts import fit_recipe
 from .seeds import seeded
+from .selection import compare, truncation_warning
 from .settings import FitSettings
 from .training import fit
 
@@ -53,6 +54,7 @@ __all__ = [
     "Recipe",
     "align_draws",
     "average_f1",
+    "compare",
     "disjoint_scores",
     "enumerate_posterior",
     "fit",
@@ -73,4 +75,5 @@ __all__ = [
     "probability_rows",
     "relabel_draws",
     "seeded",
+    "truncation_warning",
 ]

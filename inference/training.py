@@ -23,6 +23,7 @@ from .held_out import HeldOut, HeldOutLabels, HeldOutLinks, chosen_by
 from .local_expectation import LocalExpectationELBO
 from .progress import ProgressBar
 from .relaxation import as_fitted, exact_memberships
+from .removal import check_removals, remove_communities
 from .run import Run
 from .seeds import seeded
 from .settings import FitSettings
@@ -86,6 +87,8 @@ def fit(
         graph = graph.train
     if resume and folder is None:
         raise ValueError("resume=True needs the folder that holds the checkpoint")
+    if settings.remove_every:
+        check_removals(guide)
     device = torch.device(settings.device)
     graph = graph.to(device)
     story.to(device)
@@ -170,6 +173,8 @@ def _loop(
         run.history["seconds"].append(run.seconds)
         if held_out is not None and not run.settled and _is_due(run.step, settings):
             _validate(run, graph, held_out, settings, checkpoints)
+        if not run.settled and _removes(run.step, settings):
+            remove_communities(run, graph)
         bar.update(run.history)
         for callback in callbacks:
             callback(run.step - 1, run.history)
@@ -221,6 +226,14 @@ def _step(
     run.history["elbo"].append(run.elbo.last["elbo"])
     run.history["kl"].append(run.elbo.last["kl"])
     run.history["active_communities"].append(run.elbo.last.get("active", math.nan))
+
+
+def _removes(done: int, settings: FitSettings) -> bool:
+    """Whether removals are tried now: not before the warm-up ends, nor at the very end, where nothing would settle."""
+    every = settings.remove_every
+    return (
+        bool(every) and done % every == 0 and settings.warm_after <= done <= settings.steps - every
+    )
 
 
 def _is_due(done: int, settings: FitSettings) -> bool:

@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from ..data import Split
-from ..inference import Evaluation, Fit, FitSettings, InferenceError, posterior_predictive_check
+from ..inference import (
+    Evaluation,
+    Fit,
+    FitSettings,
+    InferenceError,
+    posterior_predictive_check,
+    truncation_warning,
+)
 from ..models import expected_active
 from .checks import verdict
 from .gallery import save_all
@@ -207,6 +214,9 @@ def _warnings(fit: Fit) -> list[str]:
             f"The likelihood or prior was reweighted ({fit.tempered.removeprefix('yes: ')}): this is a tempered "
             "fit, not the posterior of the story, and its probabilities are not calibrated."
         )
+    small = truncation_warning(fit)
+    if small is not None:
+        found.append(f"{small[0].upper()}{small[1:]}.")
     if fit.settings.gradient == "concrete":
         found.append(
             "Memberships were relaxed while fitting; everything below uses exact 0/1 memberships."

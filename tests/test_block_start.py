@@ -97,7 +97,7 @@ def test_diagonal_affinities_and_strengths_are_those_of_the_full_table():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"initial": "random"}, "initial is 'factorised', 'spectral', 'flat' or None"),
+        ({"initial": "random"}, "initial is None or 'spectral'"),
         ({"initial": "spectral"}, "amortised=False"),
         ({"initial": "spectral", "amortised": False, "membership_spread": 1.0}, "spread"),
     ],
