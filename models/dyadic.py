@@ -124,7 +124,7 @@ class Dyadic(TorchDistribution):
             "tile": self.tile,
         }
 
-    def _each(self, change: Callable[[Tensor, int], Tensor]) -> dict[str, Tensor | None]:
+    def _each(self, change: Callable[[Tensor, int], Tensor]) -> dict[str, Any]:
         return {k: None if x is None else change(x, d) for k, (x, d) in self._batched().items()}
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:
@@ -444,7 +444,7 @@ class DyadicBernoulli(Dyadic):
 
     def untempered(self) -> DyadicBernoulli:
         """The same dyads with the weights (1, 1) of the Bernoulli density."""
-        arguments = {k: x for k, (x, _) in self._batched().items()}
+        arguments: dict[str, Any] = {k: x for k, (x, _) in self._batched().items()}
         return DyadicBernoulli(**arguments, **Dyadic._options(self))
 
     @property
