@@ -123,7 +123,7 @@ class Dyadic(TorchDistribution):
             "tile": self.tile,
         }
 
-    def _each(self, change: Callable[[Tensor, int], Tensor]) -> dict[str, Tensor | None]:
+    def _each(self, change: Callable[[Tensor, int], Tensor]) -> dict[str, Any]:
         return {k: None if x is None else change(x, d) for k, (x, d) in self._batched().items()}
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> Self:

@@ -47,7 +47,7 @@ class DyadicBernoulli(Dyadic):
 
     def untempered(self) -> DyadicBernoulli:
         """The same dyads with the weights (1, 1) of the Bernoulli density."""
-        arguments = {k: x for k, (x, _) in self._batched().items()}
+        arguments: dict[str, Any] = {k: x for k, (x, _) in self._batched().items()}
         return DyadicBernoulli(**arguments, **Dyadic._options(self))
 
     @property

@@ -312,7 +312,7 @@ LFRMS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["undirected", "bipartite"])
 def test_local_expectations_of_lfrm_are_enumerated(kind):
     story = LFRM(N, K, 1.75, kind=kind).double()
     graph, guide = a_graph(kind, "bernoulli"), Table(story)

@@ -140,7 +140,7 @@ def test_names_of_nodes_and_of_blocks_do_not_matter(kind, likelihood, bias):
 # -- draws from the prior ----------------------------------------------------------------------------
 
 
-def draws_of(story, count=600):
+def draws_of(story, count=300):
     return [poutine.trace(story).get_trace().nodes for _ in range(count)]
 
 
@@ -171,7 +171,7 @@ def test_draws_follow_the_blocks(kind, likelihood):
     sides = (2, 4) if kind == "bipartite" else None
     story = a_story(kind, likelihood, "none", sides=sides, block_prior=(2.0, 2.0))
     found = []
-    for t in draws_of(story, 400):
+    for t in draws_of(story, 200):
         z, A = t["membership"]["value"], t["edges"]["value"]
         table = story.table(t[TABLE[likelihood]]["value"])
         i, j = torch.triu_indices(N, N, 1)
@@ -192,7 +192,7 @@ def test_draws_follow_the_blocks(kind, likelihood):
 
 def test_degrees_are_corrected_on_the_log_rate():
     story = a_story("undirected", "poisson", "node", bias_scale=(1.0, 0.25))
-    nodes = draws_of(story, 600)
+    nodes = draws_of(story, 400)
     e = torch.stack([t["node_bias"]["value"] for t in nodes])
     assert abs(e.mean()) / 0.25 * e.numel() ** 0.5 < LIMIT
     assert abs(e.square().mean() / 0.0625 - 1) < LIMIT * (2 / e.numel()) ** 0.5
