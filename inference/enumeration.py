@@ -11,7 +11,6 @@ import itertools
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +53,9 @@ class Enumeration:
     relative_error: float = 0.0
 
     @classmethod
-    def of(cls, configurations: Tensor, log_joint: Tensor, relative_error: float = 0.0) -> Enumeration:
+    def of(
+        cls, configurations: Tensor, log_joint: Tensor, relative_error: float = 0.0
+    ) -> Enumeration:
         """From log p(A, configuration), (C,)."""
         log_evidence = torch.logsumexp(log_joint, 0)
         p = (log_joint - log_evidence).exp()
@@ -142,7 +143,10 @@ def _log_table(story: SBM, graph: Graph, x: Tensor, edges: Tensor, exposure: Ten
     found = b**-2 + precision * exposure
     means = 0.5 * (a / b**2 + precision * edges) ** 2 / found - 0.5 * (a / b) ** 2
     means = (means - 0.5 * (b**2 * found).log()).sum(-1)
-    weights = -graph.num_dyads * (log_tau + 0.5 * math.log(2.0 * math.pi)) - 0.5 * precision * (x**2).sum()
+    weights = (
+        -graph.num_dyads * (log_tau + 0.5 * math.log(2.0 * math.pi))
+        - 0.5 * precision * (x**2).sum()
+    )
     log_prior = math.log(step / math.sqrt(2.0 * math.pi)) - 0.5 * log_tau**2
     return torch.logsumexp(means + (weights + log_prior).squeeze(-1), 0)
 

@@ -64,7 +64,9 @@ def geweke_test(
         ValueError: a story with features or labels; numbers of draws out of range.
     """
     if getattr(story, "features", None) is not None or story.num_classes is not None:
-        raise ValueError("the test draws new edges only: tell the story without features and labels")
+        raise ValueError(
+            "the test draws new edges only: tell the story without features and labels"
+        )
     if draws < 10 or prior_draws < 10:
         raise ValueError(f"draws and prior_draws must be at least 10, not {draws}, {prior_draws}")
     story = copy.deepcopy(story).double()
@@ -96,9 +98,7 @@ def _prior(story: Any, draws: int) -> tuple[Values, Tensor]:
     return values, trace.nodes["edges"]["value"].squeeze(1)
 
 
-def _successive(
-    kernel: GibbsNUTS, graph: Graph, missing: Any, draws: int
-) -> tuple[Values, Tensor]:
+def _successive(kernel: GibbsNUTS, graph: Graph, missing: Any, draws: int) -> tuple[Values, Tensor]:
     kernel.setup(0, graph)
     state, states, graphs = kernel.initial_params, [], []
     for _ in range(draws):
@@ -161,7 +161,9 @@ def _statistics(joint: Joint, values: Values, adjacency: Tensor) -> dict[str, Te
                 found[f"diagonal of {other} x sizes"] = (
                     table.diagonal(dim1=-2, dim2=-1) * sizes
                 ).mean(-1)
-                found[f"mean of {other} x sizes"] = (sizes.unsqueeze(1) @ table @ sizes.unsqueeze(2)).flatten()
+                found[f"mean of {other} x sizes"] = (
+                    sizes.unsqueeze(1) @ table @ sizes.unsqueeze(2)
+                ).flatten()
     return found
 
 

@@ -45,9 +45,7 @@ def draw_bits(joint: Joint, values: Values, name: str) -> Tensor:
     return bits
 
 
-def _scan(
-    joint: Joint, values: Values, name: str, candidates: Tensor, current: Tensor
-) -> Tensor:
+def _scan(joint: Joint, values: Values, name: str, candidates: Tensor, current: Tensor) -> Tensor:
     """Which candidate (V, N, ...) every node takes, (N,), starting from the current ones."""
     with torch.no_grad():
         own, edges = joint.of_nodes(name, candidates, values)
@@ -58,7 +56,9 @@ def _scan(
         # the largest of log p plus Gumbel noise is a draw from p
         gumbel = -torch.log(torch.empty_like(own).exponential_())
         scores = (own + gumbel).T.contiguous().numpy()
-        precision = float(torch.as_tensor(edges.precision).flatten()[0])  # the same for all candidates
+        precision = float(
+            torch.as_tensor(edges.precision).flatten()[0]
+        )  # the same for all candidates
     cumulant = _CUMULANTS[edges.cumulant]
     graph, x, observed = joint.graph, joint.edges.numpy(), joint.observed.double().numpy()
     taken = current.numpy().copy()

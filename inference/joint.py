@@ -74,7 +74,9 @@ class Joint:
         """Latents from the prior, given some of them."""
         with torch.no_grad():
             trace = poutine.trace(poutine.condition(self.story, values or {})).get_trace(self.graph)
-        return {n: trace.nodes[n]["value"] for n in (*self.categories, *self.bits, *self.continuous)}
+        return {
+            n: trace.nodes[n]["value"] for n in (*self.categories, *self.bits, *self.continuous)
+        }
 
     def trace(self, values: Values) -> Trace:
         return poutine.trace(poutine.condition(self.story, values)).get_trace(self.graph)

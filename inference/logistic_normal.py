@@ -201,7 +201,9 @@ def _by_sobol(
         for block in active.split(64):
             found = torch.stack(
                 [
-                    problem.sums(*_sobol(problem.rank, power, seed + 1000 * int(block[0]) + i), block)
+                    problem.sums(
+                        *_sobol(problem.rank, power, seed + 1000 * int(block[0]) + i), block
+                    )
                     for i in range(_SCRAMBLES)
                 ]
             )
