@@ -56,7 +56,9 @@ def _scan(joint: Joint, values: Values, name: str, candidates: Tensor, current: 
         # the largest of log p plus Gumbel noise is a draw from p
         gumbel = -torch.log(torch.empty_like(own).exponential_())
         scores = (own + gumbel).T.contiguous().numpy()
-        precision = float(torch.as_tensor(edges.precision).flatten()[0])  # the same for all candidates
+        precision = float(
+            torch.as_tensor(edges.precision).flatten()[0]
+        )  # the same for all candidates
     cumulant = _CUMULANTS[edges.cumulant]
     graph, x, observed = joint.graph, joint.edges.numpy(), joint.observed.double().numpy()
     taken = current.numpy().copy()

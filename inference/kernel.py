@@ -66,6 +66,8 @@ class GibbsNUTS(MCMCKernel):
             "max_tree_depth": max_tree_depth,
         }
         self._nuts: NUTS | None = None
+        #: for Pyro's MCMC: draws are already in the space of the latents
+        self.transforms: dict[str, Any] = {}
         #: latents by site, in the shapes of the story
         self.values: Values = {}
         super().__init__()

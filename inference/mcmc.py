@@ -67,7 +67,8 @@ def fit_mcmc(
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ValueError(f"{name} must be a whole number, at least {least}, not {value!r}")
     wanted = draws if predictive_draws is None else min(draws, predictive_draws)
-    Joint(story, graph)  # what is refused is refused before any work starts
+    with seeded(seed):
+        Joint(story, graph)  # what is refused is refused before any work starts
     seeds = np.random.SeedSequence(seed).generate_state(chains)
     groups, statistics = [], []
     bar = ProgressBar.choose(chains * (warmup + draws), progress, ("MCMC", "log joint"))

@@ -31,9 +31,7 @@ TRIANGLES = Graph(6, [[0, 0, 1, 3, 3, 4, 2], [1, 2, 2, 4, 5, 5, 3]])
 
 
 def a_graph(kind, likelihood="bernoulli"):
-    return Graph(
-        4, EDGES, missing=MISSING[kind], weights=WEIGHTS.get(likelihood), **KINDS[kind]
-    )
+    return Graph(4, EDGES, missing=MISSING[kind], weights=WEIGHTS.get(likelihood), **KINDS[kind])
 
 
 def dyads(graph):
@@ -187,9 +185,7 @@ def test_integrals_over_many_dimensions_factorise():
 
         return integrate.quad(density, -10, 10, epsabs=0, epsrel=1e-11, limit=200)[0]
 
-    exact = [
-        math.prod(one(s, y[k], y[6 + k]) for k, s in enumerate(scales)) for y in signs
-    ]
+    exact = [math.prod(one(s, y[k], y[6 + k]) for k, s in enumerate(scales)) for y in signs]
     found, error = logistic_normal_integrals(
         torch.tensor(np.stack([rows] * 5)), torch.tensor(signs), torch.ones(5), tolerance=2e-5
     )
