@@ -728,6 +728,7 @@ def test_settings_go_through_json_and_back():
         kl_warmup=3,
         kl_hold=1,
         settle=4,
+        remove_every=5,
         averaging=0.9,
         validate_every=2,
         validation_draws=3,
