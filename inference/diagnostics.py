@@ -1,4 +1,4 @@
-"""Have the chains converged? R-hat and effective sample sizes of what does not depend on how communities are numbered."""
+"""Have the chains converged? R-hat and effective sample sizes of what no renumbering of communities changes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def mcmc_diagnostics(posterior: Any) -> pd.DataFrame:
     Rows: ``lp``, the log joint density; ``log_likelihood`` of the edges; ``communities``, how many have a member;
     ``memberships`` of a node, on average; ``size_1``, ``size_2``, ...: sizes of communities, the largest first (up to
     five that are not constant); ``shared``, the share of pairs of nodes that have a community in common; and every
-    latent without community or node dimension. R-hat is ArviZ's rank-normalised one; above 1.01 (Vehtari and others 2021) the
-    chains do not agree yet. Quantities that are constant over all draws have NaN there.
+    latent without community or node dimension. R-hat is ArviZ's rank-normalised one; above 1.01 (Vehtari and others
+    2021) the chains do not agree yet. Quantities that are constant over all draws have NaN there.
 
     Arguments:
         posterior: ArviZ data with the groups ``posterior`` and ``log_likelihood``.

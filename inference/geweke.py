@@ -1,9 +1,9 @@
 """Geweke's joint distribution test: does a Markov kernel leave the posterior of a story invariant?
 
 Latents and graph are drawn jointly in two ways: from the prior and then the story, independently; and by a chain that
-alternates a sweep of the kernel given the graph with a new graph given the latents. If story and kernel are right both
-have the same joint law, whatever the graph. An error in a density, a conditional draw, an acceptance or a Jacobian makes
-the means of some statistic of the two differ.
+alternates a sweep of the kernel given the graph with a new graph given the latents. If story and kernel are right,
+both have the same joint law, whatever the graph. An error in a density, a conditional draw, an acceptance or a
+Jacobian makes the means of some statistic of the two differ.
 
 References:
     | Getting it right: joint distribution tests of posterior simulators (Geweke, JASA 2004)

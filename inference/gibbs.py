@@ -1,7 +1,7 @@
 """Gibbs draws of the discrete latents of nodes, one node after another.
 
-A node's factors depend on its own latents (and the globals) alone. One replay of the story therefore gives the factors of
-every node under every value at once; what is left for each node is one product with the factors of the others. That
+A node's factors depend on its own latents (and the globals) alone. One replay of the story therefore gives the factors
+of every node under every value at once; what is left for each node is one product with the factors of the others. That
 loop over nodes is inherently sequential: each draw conditions on those before it.
 """
 

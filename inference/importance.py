@@ -58,8 +58,8 @@ def _by_draw(trace: poutine.Trace) -> Tensor:
     trace.compute_log_prob()
     total: Tensor | float = 0.0
     for site in trace.nodes.values():
-        if site["type"] == "sample" and torch.is_tensor(density := site.get("log_prob")):
-            if density.dim() >= 2:
-                total = total + density.sum(-1)
+        density = site.get("log_prob")
+        if torch.is_tensor(density) and density.dim() >= 2:  # a plate has a plain number
+            total = total + density.sum(-1)
     assert isinstance(total, Tensor)
     return total

@@ -11,6 +11,7 @@ import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
+from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor
 from torch.distributions import biject_to
 
@@ -123,9 +124,9 @@ class Joint:
 
 def _sites(trace: Trace) -> Iterator[tuple[str, Site]]:
     for name, site in trace.nodes.items():
-        if site["type"] == "sample" and not site["infer"].get("_deterministic"):
-            if not isinstance(site["fn"], pyro.poutine.subsample_messenger._Subsample):
-                yield name, site
+        drawn = site["type"] == "sample" and not isinstance(site["fn"], _Subsample)
+        if drawn and not site["infer"].get("_deterministic"):
+            yield name, site
 
 
 def _log_prob(site: Site) -> Tensor:

@@ -5,15 +5,14 @@ r"""Integrals of products of logistic functions under a normal law, many at once
         \; \mathrm{Normal}(c; 0, s_c^2) \; d\theta \, dc, \qquad y_d \in \{-1, 1\}
 
 Only the space of the rows x_d matters, so that theta is rotated to it, and the rule chosen by its dimension r: the
-trapezoidal rule on all points of a grid within a ball up to r = 4, scrambled Sobol points beyond. Both are centred at the
-mode of the integrand and scaled by its curvature. The logistic function has poles at odd multiples of i pi, which makes
-Gauss-Hermite rules converge slowly, while the error of the trapezoidal rule is exponentially small in its step. c is
-given the trapezoidal rule too, around everything else: its prior is so wide that its law given the edges is far from
-normal. Integrals are refined one by one, as long as they matter to the weighted sum that is asked for.
+trapezoidal rule on all points of a grid within a ball up to r = 4, scrambled Sobol points beyond. Both are centred at
+the mode of the integrand and scaled by its curvature. The logistic function has poles at odd multiples of i pi, which
+makes Gauss-Hermite rules converge slowly, while the error of the trapezoidal rule is exponentially small in its step.
+c is given the trapezoidal rule too, around everything else: its prior is so wide that its law given the edges is far
+from normal. Integrals are refined one by one, as long as they matter to the weighted sum that is asked for.
 
-References:
-    | The exponentially convergent trapezoidal rule (Trefethen and Weideman, SIAM Review 2014)
-    | Scrambled net variance for integrals of smooth functions (Owen, Annals of Statistics 1997)
+References: | The exponentially convergent trapezoidal rule (Trefethen and Weideman, SIAM Review 2014) | Scrambled net
+variance for integrals of smooth functions (Owen, Annals of Statistics 1997)
 """
 
 from __future__ import annotations

@@ -87,6 +87,6 @@ class ProgressBar:
 
 def _validated(history: dict[str, list[float]]) -> str:
     for name, words in (("val_auc", "val AUC"), ("val_accuracy", "val accuracy")):
-        if history[name]:
+        if history.get(name):
             return f"{words} {history[name][-1]:.3f}"
     return ""
