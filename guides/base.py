@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..data import Graph
 from ..models.base import NodeStory
-from .free import node_encoder
+from .free import FreeEncoder, node_encoder
 
 __all__ = ["NodeGuide", "inverse_softplus", "positive_scale"]
 
@@ -61,6 +61,11 @@ class NodeGuide(PyroModule):
         if story.likelihood == "normal":
             self.edge_scale_loc = nn.Parameter(torch.tensor(math.log(scale)))
             self.edge_scale_log_scale = nn.Parameter(torch.tensor(-3.0))
+
+    def free_head(self, name: str) -> nn.Parameter:
+        """The parameters (N, size) that a guide with ``amortised=False`` has for a head."""
+        assert isinstance(self.encoder, FreeEncoder)
+        return self.encoder.heads[name]
 
     def sample_global_bias(self) -> None:
         """Site `bias`."""

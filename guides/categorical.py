@@ -155,13 +155,13 @@ class AmortisedCategorical(NodeGuide):
         q[:, into] += q[:, block]
         q[:, block] = 0.0
         q = (q + _LEFT) / (1.0 + q.shape[1] * _LEFT)
-        self.encoder.heads["membership_logits"].data.copy_(q.log())
+        self.free_head("membership_logits").data.copy_(q.log())
         if not self.story.is_conjugate:
             first = self.story.table_given(graph, q, edge_scale=torch.ones(())).base_dist
             self.table_raw.data.copy_(self._table_start(first))
 
     def _probabilities(self) -> Tensor:
-        return torch.softmax(self.encoder.heads["membership_logits"].detach(), -1)
+        return torch.softmax(self.free_head("membership_logits").detach(), -1)
 
     def _table_start(self, q: Any) -> Tensor:
         if self.likelihood == "bernoulli":
@@ -185,9 +185,8 @@ class AmortisedCategorical(NodeGuide):
         other = (1.0 - confidence) / (K - 1)
         target = torch.full((graph.num_nodes, K), other, device=blocks.device)
         target.scatter_(1, blocks[:, None], confidence)
-        if isinstance(self.encoder.heads, nn.ParameterDict):
-            with torch.no_grad():
-                self.encoder.heads["membership_logits"].copy_(target.log())
+        if isinstance(self.encoder, FreeEncoder):
+            self.encoder.imitate("membership_logits", graph, target.log())
             return
         optimizer = torch.optim.Adam(self.encoder.parameters(), lr=0.02)
         for _ in range(_IMITATION_STEPS):

@@ -218,7 +218,7 @@ class MeanField(NodeGuide):
 
     def _expected_members(self) -> Tensor:
         """q(b_nk = 1) at the mean sticks, (N, K)."""
-        encoded = self.encoder.heads["membership_logits"].detach()
+        encoded = self.free_head("membership_logits").detach()
         v = Kumaraswamy(F.softplus(self.stick_c_raw), F.softplus(self.stick_d_raw)).mean.detach()
         return torch.sigmoid(self.membership_logits(encoded, v)).clamp(1e-6, 1.0 - 1e-6)
 
@@ -271,21 +271,22 @@ class MeanField(NodeGuide):
 
     def _start_spectral(self, story: DGLFRM | LFRM, graph: Graph, blocks: Tensor) -> None:
         start = BlockStart(graph, blocks.to(graph.device), self.truncation, self.bias == "node")
-        heads = self.encoder.heads
         (c, d), table = start.sticks(), start.affinities()
         median = (-torch.expm1(-math.log(2.0) / d)) ** (1.0 / c)
         with torch.no_grad():
             self.stick_c_raw.copy_(inverse_softplus(c))
             self.stick_d_raw.copy_(inverse_softplus(d))
-            heads["membership_logits"].copy_(self._starting_logits(start, median))
+            self.free_head("membership_logits").copy_(self._starting_logits(start, median))
             if self.bias == "node":
-                heads["node_bias_loc"].copy_(start.node_bias[:, None])
+                self.free_head("node_bias_loc").copy_(start.node_bias[:, None])
             if story.likelihood == "normal":
                 return  # affinities are log odds or log rates
             diagonal = pair_table(table, self.truncation, True).diagonal()
             if self.has_strengths:
                 # an inner product of the strengths is what the block would have had as its affinity
-                heads["strength_loc"].copy_(start.one_hot * diagonal.clamp(min=0.25).sqrt())
+                self.free_head("strength_loc").copy_(
+                    start.one_hot * diagonal.clamp(min=0.25).sqrt()
+                )
             elif story.num_affinities:
                 self.affinity_loc.copy_(
                     diagonal if len(diagonal) == story.num_affinities else table

@@ -170,13 +170,13 @@ def _lfrm(story: LFRM, graph: Graph, tolerance: float) -> Enumeration:
     designs = _Designs(story, graph)
     keys = np.concatenate([designs.keys(part) for part in bits.split(_CHUNK)])
     unique, place = np.unique(keys, axis=0, return_inverse=True)
-    place = torch.from_numpy(place.reshape(-1))
-    mass = torch.zeros(len(unique), dtype=torch.float64).index_add_(0, place, prior)
+    at = torch.from_numpy(place.reshape(-1))
+    mass = torch.zeros(len(unique), dtype=torch.float64).index_add_(0, at, prior)
     rows, signs = designs.decode(unique)
     bias_scale = float(story.bias_scale[0]) if story.bias == "global" else 0.0
     scale = float(story.affinity_scale)
     integrals, error = logistic_normal_integrals(scale * rows, signs, mass, bias_scale, tolerance)
-    return Enumeration.of(bits, prior.log() + integrals[place].log(), error)
+    return Enumeration.of(bits, prior.log() + integrals[at].log(), error)
 
 
 def _prior_of_bits(bits: Tensor, alpha: float, local: bool) -> Tensor:

@@ -72,7 +72,7 @@ class GibbsNUTS(MCMCKernel):
         self.values: Values = {}
         super().__init__()
 
-    def setup(self, warmup_steps: int, graph: Graph) -> None:  # type: ignore[override]
+    def setup(self, warmup_steps: int, graph: Graph) -> None:
         """Start a chain: ``warmup_steps`` sweeps adapt NUTS, the graph is what is observed."""
         self.joint = Joint(self.story, graph)
         start = {

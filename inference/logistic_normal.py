@@ -11,8 +11,9 @@ makes Gauss-Hermite rules converge slowly, while the error of the trapezoidal ru
 c is given the trapezoidal rule too, around everything else: its prior is so wide that its law given the edges is far
 from normal. Integrals are refined one by one, as long as they matter to the weighted sum that is asked for.
 
-References: | The exponentially convergent trapezoidal rule (Trefethen and Weideman, SIAM Review 2014) | Scrambled net
-variance for integrals of smooth functions (Owen, Annals of Statistics 1997)
+References:
+    | The exponentially convergent trapezoidal rule (Trefethen and Weideman, SIAM Review 2014)
+    | Scrambled net variance for integrals of smooth functions (Owen, Annals of Statistics 1997)
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def fit_mcmc(
                 groups.append(_groups(sampler.joint, values, draws, wanted))
             statistics.append(found)
     stats = {name: np.stack([s[name] for s in statistics]) for name in statistics[0]}
-    attrs = {
+    attrs: dict[str, Any] = {
         "story": type(story).__name__,
         "story_options": story.options,
         "graph": graph.title,
@@ -117,7 +117,7 @@ def _run_chain(
                 kept.append(state)
                 lp[step - warmup] = density
             report(kernel, density)
-    statistics = {"lp": lp}
+    statistics: dict[str, np.ndarray] = {"lp": lp}
     found = kernel.diagnostics()
     if "divergences" in found:
         statistics["diverging"] = np.isin(np.arange(draws), found["divergences"])

@@ -83,7 +83,7 @@ def automatic_size(recipe: Recipe) -> str | None:
 
 def sizes_to_try(num_nodes: int) -> list[int]:
     """4, 8, ..., at most 64, and fewer than nodes."""
-    found = []
+    found: list[int] = []
     k = _FIRST
     while k <= _LARGEST and (k < num_nodes or not found):
         found.append(k)

@@ -96,5 +96,5 @@ def test_a_guide_without_an_encoder(tmp_path):
 
 
 def test_a_guide_of_another_story_is_refused():
-    with pytest.raises(ValueError, match="no guide 'MeanField'; known are Amortised.* for SBM"):
+    with pytest.raises(ValueError, match=r"no guide 'MeanField'; known are Amortised.* for SBM"):
         ok("fit", "karate", "--model", "sbm", "--guide", "mean-field", *FEW)
