@@ -42,7 +42,8 @@ class AmortisedCategorical(NodeGuide):
         graph: what the encoder is built for.
         initial: "spectral" starts the memberships at a spectral clustering, "random" at random ones. The bound of a
             block model has many optima; a flat start does not leave the one without communities.
-        confidence: probability of the initial block of a node, between 1 / K and 1.
+        confidence: probability of the initial block of a node, between 1 / K and 1. None: 0.8 for a clustering, and
+            0.1 + 0.9 / K for random blocks, of which little is meant to stay.
         seed: of the spectral clustering.
         baseline: of the learning signal of sampled memberships: a decaying average, or None.
         amortised: False gives every node logits of its own in place of an encoder.
@@ -58,13 +59,15 @@ class AmortisedCategorical(NodeGuide):
         graph: Graph,
         *,
         initial: Literal["spectral", "random"] = "spectral",
-        confidence: float = 0.8,
+        confidence: float | None = None,
         seed: int = 0,
         baseline: Literal["decaying"] | None = "decaying",
         amortised: bool = True,
         **encoder: Any,
     ) -> None:
         K = story.num_blocks
+        if confidence is None:
+            confidence = 0.8 if initial == "spectral" else 0.1 + 0.9 / K
         if initial not in ("spectral", "random"):
             raise ValueError(f"initial is 'spectral' or 'random', not {initial!r}")
         if baseline not in (None, "decaying"):

@@ -26,26 +26,32 @@ _CUMULANTS: dict[Cumulant, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def draw_categories(joint: Joint, values: Values, name: str) -> Tensor:
-    """A draw of every node's category given everything else, node after node: (N,)."""
+def draw_categories(joint: Joint, values: Values, name: str, power: float = 1.0) -> Tensor:
+    """A draw of every node's category given everything else, node after node: (N,).
+
+    ``power`` of the edges' likelihood: below 1 in a warm-up that anneals.
+    """
     current = values[name]
     size = joint.story.width
     candidates = torch.arange(size)[:, None].expand(size, len(current))
-    return _scan(joint, values, name, candidates, current)
+    return _scan(joint, values, name, candidates, current, power)
 
 
-def draw_bits(joint: Joint, values: Values, name: str) -> Tensor:
+def draw_bits(joint: Joint, values: Values, name: str, power: float = 1.0) -> Tensor:
     """A draw of every node's bits given everything else, column after column: (N, K)."""
     bits = values[name].clone()
     for k in range(bits.shape[-1]):
         candidates = torch.stack((bits, bits))
         candidates[0, :, k], candidates[1, :, k] = 0.0, 1.0
-        drawn = _scan(joint, {**values, name: bits}, name, candidates, bits[:, k].long())
+        now = {**values, name: bits}
+        drawn = _scan(joint, now, name, candidates, bits[:, k].long(), power)
         bits[:, k] = drawn.to(bits.dtype)
     return bits
 
 
-def _scan(joint: Joint, values: Values, name: str, candidates: Tensor, current: Tensor) -> Tensor:
+def _scan(
+    joint: Joint, values: Values, name: str, candidates: Tensor, current: Tensor, power: float
+) -> Tensor:
     """Which candidate (V, N, ...) every node takes, (N,), starting from the current ones."""
     with torch.no_grad():
         own, edges = joint.of_nodes(name, candidates, values)
@@ -56,9 +62,8 @@ def _scan(joint: Joint, values: Values, name: str, candidates: Tensor, current: 
         # the largest of log p plus Gumbel noise is a draw from p
         gumbel = -torch.log(torch.empty_like(own).exponential_())
         scores = (own + gumbel).T.contiguous().numpy()
-        precision = float(
-            torch.as_tensor(edges.precision).flatten()[0]
-        )  # the same for all candidates
+        precision = torch.as_tensor(edges.precision).flatten()[0]  # the same for all candidates
+        weight = power * float(precision)
     cumulant = _CUMULANTS[edges.cumulant]
     graph, x, observed = joint.graph, joint.edges.numpy(), joint.observed.double().numpy()
     taken = current.numpy().copy()
@@ -75,6 +80,6 @@ def _scan(joint: Joint, values: Values, name: str, candidates: Tensor, current: 
         if graph.directed:
             s = right[n] @ L.T
             gain += s @ x[:, n] - cumulant(s) @ observed[:, n]
-        taken[n] = choice = (scores[n] + precision * gain).argmax()
+        taken[n] = choice = (scores[n] + weight * gain).argmax()
         L[n], R[n] = left[n, choice], right[n, choice]
     return torch.from_numpy(taken)

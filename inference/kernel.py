@@ -70,6 +70,8 @@ class GibbsNUTS(MCMCKernel):
         self.transforms: dict[str, Any] = {}
         #: latents by site, in the shapes of the story
         self.values: Values = {}
+        #: of the edges' likelihood where memberships are drawn; below 1 in a warm-up that anneals
+        self.power = 1.0
         super().__init__()
 
     def setup(self, warmup_steps: int, graph: Graph) -> None:
@@ -90,6 +92,11 @@ class GibbsNUTS(MCMCKernel):
                 self._nuts.setup(warmup_steps)
 
     @property
+    def is_random_start(self) -> bool:
+        """Whether the memberships that the chain starts at are random."""
+        return not self._initial.keys() & {*self.joint.categories, *self.joint.bits}
+
+    @property
     def initial_params(self) -> Values:
         return self.values
 
@@ -105,9 +112,9 @@ class GibbsNUTS(MCMCKernel):
         """One sweep from the given latents."""
         self.values = dict(params)
         for name in self.joint.categories:
-            self.values[name] = draw_categories(self.joint, self.values, name)
+            self.values[name] = draw_categories(self.joint, self.values, name, self.power)
         for name in self.joint.bits:
-            self.values[name] = draw_bits(self.joint, self.values, name)
+            self.values[name] = draw_bits(self.joint, self.values, name, self.power)
         for name in self._conjugate():
             self.values[name] = self._conjugate_draw(name)
         if self._nuts is not None:

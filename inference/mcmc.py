@@ -24,6 +24,8 @@ from .seeds import seeded
 
 __all__ = ["fit_mcmc"]
 
+_HOTTEST = 0.1  # power of the likelihood that annealing starts at
+
 
 def fit_mcmc(
     story: NodeStory,
@@ -48,12 +50,14 @@ def fit_mcmc(
         story: how the graph came about; it is not changed.
         graph: what is observed.
         draws: of each chain, kept.
-        warmup: sweeps of each chain before them, which adapt the kernel and are thrown away.
+        warmup: sweeps of each chain before them, which adapt the kernel and are thrown away. In the first half of them
+            memberships are drawn under a power of the likelihood that rises from 0.1 to 1 (annealing), unless
+            ``initial`` has some: from random starts, chains would else stay in the first mode they meet.
         chains: run one after another, each from a random start.
         seed: of everything random.
         predictive_draws: how many draws of each chain draw a graph too; all if None.
         progress: show a bar; None: only on a terminal.
-        kernel: options of :class:`GibbsNUTS`: step_size, target_accept, max_tree_depth, relabel.
+        kernel: options of :class:`GibbsNUTS`: step_size, target_accept, max_tree_depth, relabel, initial.
 
     Returns:
         ArviZ data as :meth:`Fit.posterior` gives it, with dimensions (chain, draw), and the group ``sample_stats``:
@@ -109,6 +113,9 @@ def _run_chain(
     lp = np.empty(draws)
     with pyro.validation_enabled(False):  # of values that the kernel itself has drawn
         for step in range(warmup + draws):
+            if kernel.is_random_start:
+                rising = _HOTTEST + (1.0 - _HOTTEST) * 2.0 * step / max(warmup, 1)
+                kernel.power = min(1.0, rising)
             if step == warmup:
                 kernel.end_warmup()
             state = kernel.sample(state)
