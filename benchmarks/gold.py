@@ -21,11 +21,12 @@ from typing import Any
 import arviz
 import numpy as np
 import torch
+from pyro import poutine
 
 import graphlore as gl
 
 GRAPHS = ("karate", "lesmis", "sampson")
-STARTS = 8
+STARTS = 6
 VARIATIONAL_DRAWS = 1000
 PLANS: dict[str, dict[str, Any]] = {
     "SBM": {
@@ -100,15 +101,13 @@ def compare(graph: gl.data.Graph, name: str, options: argparse.Namespace) -> dic
         "max_tree_depth": 4,
         "progress": False,
     }
-    site = "membership" if name == "SBM" else "memberships"
-    latents = variational.posterior[site].values[0]
     nearby = [
         gl.inference.fit_mcmc(
             best.story,
             graph,
             chains=1,
             seed=seed,
-            initial={site: _latent(latents[-1 - seed], name)},
+            initial=_drawn(best, seed),
             **settings,
         )
         for seed in range(options.chains)
@@ -140,8 +139,12 @@ def compare(graph: gl.data.Graph, name: str, options: argparse.Namespace) -> dic
     }
 
 
-def _latent(values: np.ndarray, name: str) -> torch.Tensor:
-    return torch.as_tensor(values).long() if name == "SBM" else torch.as_tensor(values).double()
+def _drawn(fit: Any, seed: int) -> dict[str, torch.Tensor]:
+    """Latents by site, one draw from the guide."""
+    with torch.no_grad(), gl.inference.seeded(seed):
+        sites = poutine.trace(fit.guide).get_trace(fit.graph).nodes.items()
+    drawn = {n: s["value"] for n, s in sites if s["type"] == "sample" and n != "nodes"}
+    return {n: x.double() if x.is_floating_point() else x for n, x in drawn.items()}
 
 
 def _link_probabilities(posterior: Any) -> np.ndarray:

@@ -161,6 +161,14 @@ def without_features(split: gl.data.Split, seed: int, edge_dropout: float, **sto
     return vgae(split, {**TABLE, "edge_dropout": edge_dropout}, story, **PAPER, steps=200)
 
 
+def kipf_and_welling(split: gl.data.Split, seed: int) -> Built:
+    """A small encoder, as theirs, but for messages that are dropped and twice the dimension."""
+    encoder = {"hidden": (32,), "inputs": "one-hot", "edge_dropout": 0.5}
+    story = {"dimension": 32, "class_weight": "balanced"}
+    fit = {**PAPER, "kl_weight": 0.3, "steps": 200, "validate_every": 20}
+    return vgae(split, encoder, story, **fit)
+
+
 def paper_dglfrm(split: gl.data.Split, seed: int, **story: Any) -> Built:
     """Relaxed memberships, an encoder with an embedding of every node."""
     told = gl.models.DGLFRM(
@@ -191,7 +199,7 @@ COLUMNS: list[Column] = [
         1,
         partial(with_features, steps=45, encoder=LIGHT, absent_sample=100_000, validate_every=15),
     ),
-    ("cora", "VGAE", 1, partial(without_features, edge_dropout=0.5, bias="node")),
+    ("cora", "VGAE", 1, kipf_and_welling),
     ("cora", "SBM, K = 40", 3, partial(sbm, blocks=40, **BLOCKS)),
     ("yeast_pajek", "SBM, K = 40", 3, partial(sbm, blocks=40, **BLOCKS)),
     ("yeast_pajek", "LFRM, K = 40", 1, partial(lfrm, truncation=40, alpha=20.0, **BITS)),

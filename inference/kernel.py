@@ -83,6 +83,11 @@ class GibbsNUTS(MCMCKernel):
             if (t := self.joint.transforms.get(n)) is not None
         }
         self.values = self.joint.draw({**start, **self._initial})
+        for name in (
+            self._conjugate()
+        ):  # the first sweep draws memberships, which random globals would scatter
+            if name not in self._initial:
+                self.values[name] = self._conjugate_draw(name)
         self.by_nuts = [n for n in self.joint.continuous if n not in self._conjugate()]
         self._nuts = None
         if self.by_nuts:
