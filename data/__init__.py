@@ -15,26 +15,35 @@ from .convert import (
 from .datasets import karate, load, planetoid
 from .files import read_graph, write_npz
 from .graph import Graph
+from .graphbatch import GraphBatch
+from .graphfamilies import cycles, grids, trees
+from .graphset import GraphSet, read_graphset
 from .splits import Split, given_split, random_split
 from .validation import GraphError
 
 __all__ = [
     "Graph",
+    "GraphBatch",
     "GraphError",
+    "GraphSet",
     "Split",
     "as_graph",
+    "cycles",
     "from_dense",
     "from_edges",
     "from_networkx",
     "from_pyg",
     "from_scipy",
     "given_split",
+    "grids",
     "karate",
     "load",
     "planetoid",
     "random_split",
     "read_graph",
+    "read_graphset",
     "to_networkx",
     "to_pyg",
+    "trees",
     "write_npz",
 ]
