@@ -7,7 +7,9 @@ from .dglfrm import DGLFRM
 from .dyadic import Dyadic, DyadicBernoulli, DyadicNormal, DyadicPoisson, balanced_weights
 from .features import BernoulliFeatures
 from .lfrm import LFRM
+from .message_passing import GatedSum, PairScore, Propagation
 from .sbm import SBM
+from .sgvae import SGVAE
 from .sticks import activation_logits, activation_probabilities, expected_active
 from .subsampled import NodeBlockDyads, SubsampledDyads
 from .vgae import GAE, VGAE
@@ -17,6 +19,7 @@ __all__ = [
     "GAE",
     "LFRM",
     "SBM",
+    "SGVAE",
     "VGAE",
     "BernoulliFeatures",
     "BlockBernoulli",
@@ -27,9 +30,12 @@ __all__ = [
     "DyadicBernoulli",
     "DyadicNormal",
     "DyadicPoisson",
+    "GatedSum",
     "LogitConcrete",
     "NodeBlockDyads",
     "NodeStory",
+    "PairScore",
+    "Propagation",
     "StraightThrough",
     "StraightThroughBernoulli",
     "SubsampledDyads",
