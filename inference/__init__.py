@@ -11,6 +11,13 @@ from .predict import probability_rows
 from .recipe import Recipe
 from .restarts import fit_recipe
 from .seeds import seeded
+from .sequential import SequentialFit, SequentialSettings, fit_sequential
+from .sequential_bounds import (
+    LogLikelihood,
+    exact_log_likelihood,
+    importance_log_likelihood,
+    log_automorphisms,
+)
 from .settings import FitSettings
 from .training import fit
 
@@ -23,12 +30,19 @@ __all__ = [
     "Fit",
     "FitSettings",
     "InferenceError",
+    "LogLikelihood",
     "NodePosterior",
     "Recipe",
+    "SequentialFit",
+    "SequentialSettings",
+    "exact_log_likelihood",
     "fit",
     "fit_recipe",
+    "fit_sequential",
     "from_netcdf",
     "generate_prior",
+    "importance_log_likelihood",
+    "log_automorphisms",
     "posterior_predictive_check",
     "probability_rows",
     "seeded",
