@@ -6,6 +6,15 @@ from .elbo import DyadicELBO, InferenceError
 from .evaluate import ActiveCommunities, Evaluation
 from .fitted import Fit, NodePosterior
 from .generate import generate_prior
+from .graph_metrics import isomorphism_classes, mmd, novelty, uniqueness, valid
+from .latent_metrics import (
+    MutualInformation,
+    Steering,
+    draw_graphs,
+    mutual_information,
+    principal_axis,
+    steer,
+)
 from .posterior import Check, posterior_predictive_check
 from .predict import probability_rows
 from .recipe import Recipe
@@ -31,10 +40,13 @@ __all__ = [
     "FitSettings",
     "InferenceError",
     "LogLikelihood",
+    "MutualInformation",
     "NodePosterior",
     "Recipe",
     "SequentialFit",
     "SequentialSettings",
+    "Steering",
+    "draw_graphs",
     "exact_log_likelihood",
     "fit",
     "fit_recipe",
@@ -42,8 +54,16 @@ __all__ = [
     "from_netcdf",
     "generate_prior",
     "importance_log_likelihood",
+    "isomorphism_classes",
     "log_automorphisms",
+    "mmd",
+    "mutual_information",
+    "novelty",
     "posterior_predictive_check",
+    "principal_axis",
     "probability_rows",
     "seeded",
+    "steer",
+    "uniqueness",
+    "valid",
 ]
