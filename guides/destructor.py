@@ -87,6 +87,8 @@ class Destructor(PyroModule):
             built i-th is ``order[:, i]``; the padding stays.
         """
         count, width = len(batch), batch.width
+        # Each look-up of a network of a PyroModule registers its parameters with Pyro: look them up once.
+        prop, f_r, readout = self.prop, self.f_r, self.readout
         types = (
             torch.zeros_like(batch.edges[..., 0]) if batch.node_types is None else batch.node_types
         )
@@ -97,7 +99,7 @@ class Destructor(PyroModule):
         arcs = _arcs(batch, graph, node)
         place = torch.arange(width, device=h.device).expand(count, width)
         last = h.new_zeros(count, h.shape[1])
-        whole = None if self.readout is None else h.new_zeros(count, 2 * h.shape[1])
+        whole = None if readout is None else h.new_zeros(count, 2 * h.shape[1])
         sizes = batch.num_nodes
         with pyro.plate("graphs", count, dim=-1):
             # Node states persist, so a step depends on all steps before it.
@@ -106,16 +108,16 @@ class Destructor(PyroModule):
                 last = last.index_copy(0, graph[done], h[done])
                 place = place.index_put((graph[done], node[done]), torch.zeros_like(done))
                 if t == 1 and whole is not None:
-                    whole = whole.index_add(0, graph[done], self.readout.terms(h[done]))
+                    whole = whole.index_add(0, graph[done], readout.terms(h[done]))
                 going = sizes > t
                 graph, node, h, arcs = _only(going[graph], graph, node, h, arcs)
                 if len(graph) == 0:
                     break
-                h = self.prop(h, *arcs)
+                h = prop(h, *arcs)
                 if t == 1 and whole is not None:
-                    whole = whole.index_add(0, graph, self.readout.terms(h))
+                    whole = whole.index_add(0, graph, readout.terms(h))
                 scores = torch.where(going, -torch.inf, 0.0).to(h)[:, None].repeat(1, width)
-                scores = scores.index_put((graph, node), self.f_r(h)[:, 0])
+                scores = scores.index_put((graph, node), f_r(h)[:, 0])
                 removed = pyro.sample(
                     f"remove_{t}",
                     dist.Categorical(logits=scores).mask(going),

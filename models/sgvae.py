@@ -102,6 +102,9 @@ class SGVAE(PyroModule):
         self.check(batch)
         count = num_graphs if batch is None else len(batch)
         last = self.max_nodes if batch is None else batch.width
+        # Each look-up of a network of a PyroModule registers its parameters with Pyro: look them up once.
+        prop, readout, typed = self.prop, self.readout, self.f_type is not None
+        f_an, r_init, f_ae = self.f_an, self.r_init, self.f_ae
         with pyro.plate("graphs", count, dim=-1):
             z = pyro.sample("z", self.prior())
             h = F.pad(z, (0, self.hidden - self.latent))[
@@ -117,15 +120,15 @@ class SGVAE(PyroModule):
             rows: list[Tensor] = []
             # Node states persist, so a step depends on all steps before it: this is what `history` says.
             for t in pyro.markov(range(1, last + 1), history=last):
-                h = self.prop(h.flatten(0, 1), *arcs.flat(len(active))).view_as(h)
-                if self.f_type is not None:
+                h = prop(h.flatten(0, 1), *arcs.flat(len(active))).view_as(h)
+                if typed:
                     final = torch.cat([final[:t].index_copy(1, active, h), final[t:]])
                 if batch is None and t == last:
                     break
-                graph = self.readout(h, 0)
+                graph = readout(h, 0)
                 more = pyro.sample(
                     f"add_node_{t}",
-                    dist.Bernoulli(logits=_spread(self.f_an(graph)[:, 0], active, count)).mask(
+                    dist.Bernoulli(logits=_spread(f_an(graph)[:, 0], active, count)).mask(
                         exists
                     ),
                     obs=None if batch is None else (batch.num_nodes > t).to(h),
@@ -142,8 +145,8 @@ class SGVAE(PyroModule):
                         arcs.only(stay, len(active)),
                         active[stay],
                     )
-                new = self.r_init(graph)
-                logits = self.f_ae(h, torch.cat([new, graph], -1)).transpose(0, 1)
+                new = r_init(graph)
+                logits = f_ae(h, torch.cat([new, graph], -1)).transpose(0, 1)
                 row = pyro.sample(
                     f"edges_{t}",
                     dist.Categorical(logits=_spread(logits, active, count))
