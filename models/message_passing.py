@@ -28,6 +28,8 @@ class _Round(nn.Module):
         self.kind = nn.Embedding(edge_types, hidden)
         self.message = nn.Linear(hidden, hidden, bias=False)
         self.cell = nn.GRUCell(hidden, hidden)
+        with torch.no_grad():  # states start out remembered: they pass through this cell in every step
+            self.cell.bias_hh[hidden : 2 * hidden] += 2.0
 
     def forward(self, h: Tensor, source: Tensor, target: Tensor, kind: Tensor) -> Tensor:
         # The first layer of the message network is a sum of a term of u, one of v and one of the edge, so it is
