@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 class SequentialSettings:
     r"""How :func:`fit_sequential` climbs.
 
-    With ``information`` 0 and after the warm-up the objective is the ELBO; see
+    With ``information`` and ``marginal`` 0 and after the warm-up the objective is the ELBO; see
     :func:`~graphlore.inference.sequential_terms.surrogate`.
 
     Attributes:
@@ -35,8 +35,9 @@ class SequentialSettings:
         batch_size: graphs a step; None takes all of them.
         orders: sampled construction orders a graph and step.
         learning_rate: of Adam; falls to a tenth along a half cosine.
-        warmup: epochs over which the weight of the KL terms rises linearly from 0 to 1.
-        information: weight :math:`\alpha` of the mutual-information term. The objective is then not a bound.
+        warmup: epochs over which the weight of the KL terms (that of ``marginal`` among them) rises linearly from 0.
+        information: weight :math:`\alpha` of the mutual-information term.
+        marginal: further weight :math:`\lambda` of KL(q(z) || p(z)). With either the objective is not a bound.
         baseline: of the REINFORCE terms: "step", "order" or "none".
         clip: largest norm of the gradient.
         seed: of everything random.
@@ -48,12 +49,19 @@ class SequentialSettings:
     learning_rate: float = 3e-3
     warmup: int = 100
     information: float = 0.0
+    marginal: float = 0.0
     baseline: Baseline = "step"
     clip: float = 10.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("orders", 1), ("warmup", 0), ("information", 0)):
+        for name, least in (
+            ("epochs", 1),
+            ("orders", 1),
+            ("warmup", 0),
+            ("information", 0),
+            ("marginal", 0),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is at least {least}, not {getattr(self, name)}")
         for name in ("learning_rate", "clip"):
@@ -90,7 +98,10 @@ class SequentialFit:
 
     def attributes(self) -> dict[str, Any]:
         """The settings, and whether the objective was the ELBO."""
-        return {**asdict(self.settings), "objective_is_elbo": self.settings.information == 0}
+        return {
+            **asdict(self.settings),
+            "objective_is_elbo": self.settings.information == self.settings.marginal == 0,
+        }
 
 
 def fit_sequential(
@@ -144,6 +155,7 @@ def fit_sequential(
                     terms,
                     kl_weight=kl_weight,
                     information=settings.information,
+                    marginal=kl_weight * settings.marginal,
                     baseline=settings.baseline,
                 )
                 adam.zero_grad(set_to_none=True)
@@ -161,7 +173,7 @@ def fit_sequential(
                         "log_likelihood": terms.log_likelihood,
                         "kl_latent": terms.log_latent - terms.log_prior,
                         "order_entropy": -terms.log_order,
-                        "information": terms.information(),
+                        "information": terms.log_latent - terms.log_mixture(),
                     }
                 for name, value in parts.items():
                     sums[name] = sums.get(name, 0.0) + float(value.detach().mean()) * len(

@@ -55,18 +55,18 @@ class Terms:
         """(S, G) log p(x^pi, z) - log q(pi, z | x): its mean is the ELBO, log-mean-exp over S the tighter bound."""
         return self.log_likelihood + self.log_prior - self.log_latent - self.log_order
 
-    def information(self) -> Tensor:
-        r"""(S, G) log q(z | pi, x) - log q(z), with q(z) the mixture of all S G components at hand.
+    def log_mixture(self) -> Tensor:
+        """(S, G) log q(z), with q(z) the mixture of all S G components at hand.
 
-        The mean estimates the mutual information of z and (x, pi) under the guide. A component's own draw is among
-        the S G, so the estimate is at most log(S G), and low where the true value comes near to it.
+        The mean of log q(z | pi, x) - log q(z) estimates the mutual information of z and (x, pi) under the guide. A
+        component's own draw is among the S G, so the estimate is at most log(S G), and low where the true value comes
+        near to it. The mean of log q(z) - log p(z) estimates how far q(z) is from the prior.
         """
         z = self.z.flatten(0, 1)
         mixture = self.law.log_prob(
             z[:, None]
         )  # (S G, S G), a row for a draw, a column for a component
-        inside = mixture.logsumexp(1) - math.log(len(z))
-        return self.log_latent - inside.view_as(self.log_latent)
+        return (mixture.logsumexp(1) - math.log(len(z))).view_as(self.log_latent)
 
 
 def trace_terms(pair: Reordered, batch: GraphBatch, orders: int) -> Terms:
@@ -102,23 +102,31 @@ def trace_terms(pair: Reordered, batch: GraphBatch, orders: int) -> Terms:
 
 
 def surrogate(
-    terms: Terms, *, kl_weight: float = 1.0, information: float = 0.0, baseline: Baseline = "step"
+    terms: Terms,
+    *,
+    kl_weight: float = 1.0,
+    information: float = 0.0,
+    marginal: float = 0.0,
+    baseline: Baseline = "step",
 ) -> Tensor:
     r"""A scalar whose gradient is, in expectation, that of the mean over graphs of
 
     .. math::
-        E_q\big[\log p(x^\pi \mid z) + \beta \log p(z) - \beta \log q(z \mid \pi, x) - \beta \log q(\pi \mid x)
-        + \alpha \log \tfrac{q(z \mid \pi, x)}{q(z)}\big].
+        E_q\big[\log p(x^\pi \mid z) + \beta \log \tfrac{p(z)}{q(z \mid \pi, x)} - \beta \log q(\pi \mid x)\big]
+        + \alpha\, I_q(z; x, \pi) - \lambda\, \mathrm{KL}(q(z) \,\|\, p(z)).
 
-    With :math:`\beta = 1` and :math:`\alpha = 0` this is the ELBO; anything else is not a bound.
+    With :math:`\beta = 1` and :math:`\alpha = \lambda = 0` this is the ELBO. With :math:`\beta = 1` it is InfoVAE
+    (Zhao, Song, Ermon 2019), which has the ELBO's optimum if the guide is flexible but lets z be used, and bounds
+    nothing. Where z depends on :math:`\pi`, the mixture q(z) makes the baseline of other orders slightly dependent on
+    the order it is subtracted from; with ``source="readout"`` it does not.
 
     Arguments:
         terms: of S orders.
         kl_weight: :math:`\beta`.
-        information: :math:`\alpha`, the mutual-information term of InfoVAE (Zhao, Song, Ermon 2019).
+        information: :math:`\alpha`.
+        marginal: :math:`\lambda`.
         baseline: subtracted from the reward of a removal: the mean, over the other orders of the same graph, of the
-            reward from that "step" on, or of the reward of the whole "order"; or "none". Without the step's own
-            reward to go, all rewards of a graph count for each of its removals.
+            reward from that "step" on, or of the reward of the whole "order"; or "none".
 
     Raises:
         ValueError: a baseline of other orders when there is only one.
@@ -127,8 +135,13 @@ def surrogate(
     if baseline != "none" and orders < 2:
         raise ValueError(f"baseline={baseline!r} needs at least two orders a graph, not {orders}")
     value = terms.log_likelihood + kl_weight * (terms.log_prior - terms.log_latent)
-    if information:
-        value = value + information * terms.information()
+    if information or marginal:
+        mixture = terms.log_mixture()
+        value = (
+            value
+            + information * (terms.log_latent - mixture)
+            + marginal * (terms.log_prior - mixture)
+        )
     spent = kl_weight * terms.log_removals.detach()
     # What was removed before a step does not depend on it, so its cost is no part of that step's reward.
     to_go = spent.sum(0) if baseline == "order" else spent.flip(0).cumsum(0).flip(0)
