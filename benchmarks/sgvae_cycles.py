@@ -3,10 +3,10 @@
     python benchmarks/sgvae_cycles.py --seeds 5
     python benchmarks/sgvae_cycles.py --data sgvae_cycles.npz
 
-Fits SGVAE and its destructor to 100 cycles with an objective that is not the ELBO (it has a mutual-information term,
-``--information``), and judges the story alone: valid cycles in 1,000 draws from the prior; -log p per isomorphism
-class of the cycles of 5 to 14 nodes, each once (uniform lengths), by IWAE and by the frequencies among 20,000 draws;
-mutual information of z and x; mean length along the latent axis. No seed is dropped.
+Fits SGVAE and its destructor to 100 cycles with an objective that is not the ELBO (``--information`` and
+``--marginal`` weigh two more terms), and judges the story alone: valid cycles in 1,000 draws from the prior; -log p
+per isomorphism class of the cycles of 5 to 14 nodes, each once (uniform lengths), by IWAE and by the frequencies
+among 20,000 draws; mutual information of z and x; mean length along the latent axis. No seed is dropped.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def evaluate(fit: gl.inference.SequentialFit, graphs: gl.data.GraphSet) -> dict[
         "information_bias": information.bias,
         "information_error": information.error,
         "entropy": information.entropy,
-        "spearman": steering.spearman,
+        "spearman": abs(steering.spearman),  # an axis has no sign
         "span": steering.span,
         "sizes": steering.sizes.round(2).tolist(),
     }
@@ -62,7 +62,9 @@ def evaluate(fit: gl.inference.SequentialFit, graphs: gl.data.GraphSet) -> dict[
 
 def run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     path = options.data
-    graphs = gl.data.cycles(100, LENGTHS, seed=seed) if path is None else gl.data.read_graphset(path)
+    graphs = (
+        gl.data.cycles(100, LENGTHS, seed=seed) if path is None else gl.data.read_graphset(path)
+    )
     with gl.inference.seeded(seed):
         story = gl.models.SGVAE(options.hidden, options.latent, rounds=options.rounds)
         guide = gl.guides.Destructor(story, rounds=options.rounds, source="readout")
@@ -72,6 +74,7 @@ def run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         learning_rate=options.learning_rate,
         warmup=options.warmup,
         information=options.information,
+        marginal=options.marginal,
         seed=seed,
     )
     cpu = time.process_time()
@@ -87,7 +90,7 @@ def run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "cpu_seconds_an_epoch": cpu / settings.epochs,
         **found,
         **last,
-        **asdict(settings),
+        "settings": asdict(settings),  # apart: its weight "information" is not the measurement
     }
 
 
@@ -99,12 +102,13 @@ def main() -> None:
     )
     parser.add_argument("--hidden", type=int, default=16)
     parser.add_argument("--latent", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=350)
     parser.add_argument("--batch-size", type=int, default=50)
-    parser.add_argument("--learning-rate", type=float, default=4e-3)
+    parser.add_argument("--learning-rate", type=float, default=5e-3)
     parser.add_argument("--warmup", type=int, default=60)
-    parser.add_argument("--information", type=float, default=1.0)
+    parser.add_argument("--information", type=float, default=1.4)
+    parser.add_argument("--marginal", type=float, default=2.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
