@@ -82,6 +82,7 @@ class GraphSet(Sequence[Graph]):
             raise GraphError("An empty set: a GraphSet needs at least one graph.")
         ptr = _integers(edge_ptr, "edge_ptr", count + 1, least=0)
         edges = torch.as_tensor(np.asarray(edge_index))
+        edges = edges if edges.numel() else edges.long()  # empty lists come as floats
         if edges.ndim != 2 or edges.shape[0] != 2 or edges.is_floating_point():
             raise GraphError(
                 f"edge_index must be (2, E) integers, got {tuple(edges.shape)}, {edges.dtype}."

@@ -166,3 +166,8 @@ def test_files(shared_data: Path, tmp_path: Path) -> None:
     assert read_graphset(tmp_path / "typed.npz", edge_types="bond").edge_types.tolist() == [2, 1]
     with pytest.raises(GraphError, match="can be read"):
         read_graphset(tmp_path / "nothing.npz")
+
+
+def test_empty_lists_are_no_edges() -> None:
+    graphs = GraphSet([2, 1], [[], []], [0, 0, 0])
+    assert graphs.batch().edges.tolist() == [[[0, 0], [0, 0]]] * 2
