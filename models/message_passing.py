@@ -7,10 +7,12 @@ References:
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
-__all__ = ["GatedSum", "PairScore", "Propagation", "mlp"]
+__all__ = ["Arcs", "GatedSum", "PairScore", "Propagation", "mlp"]
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -28,7 +30,8 @@ class _Round(nn.Module):
         self.kind = nn.Embedding(edge_types, hidden)
         self.message = nn.Linear(hidden, hidden, bias=False)
         self.cell = nn.GRUCell(hidden, hidden)
-        with torch.no_grad():  # states start out remembered: they pass through this cell in every step
+        # States start out remembered: they pass through this cell in every step.
+        with torch.no_grad():
             self.cell.bias_hh[hidden : 2 * hidden] += 2.0
 
     def forward(self, h: Tensor, source: Tensor, target: Tensor, kind: Tensor) -> Tensor:
@@ -111,3 +114,38 @@ class PairScore(nn.Module):
     def forward(self, h: Tensor, context: Tensor) -> Tensor:
         """(t, B, outputs) from node states (t, B, H) and contexts (B, C)."""
         return self.out((self.node(h) + self.context(context)).relu())
+
+
+class Arcs(NamedTuple):
+    """Both directions of the edges of A graphs, (E,) each: graph, ends and type."""
+
+    graph: Tensor
+    source: Tensor
+    target: Tensor
+    kind: Tensor
+
+    @classmethod
+    def none(cls, device: torch.device) -> Arcs:
+        return cls(*torch.zeros((4, 0), dtype=torch.int64, device=device))
+
+    def flat(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Sources and targets as rows of (t, A, H) states without their first two dimensions, and types."""
+        return self.source * count + self.graph, self.target * count + self.graph, self.kind
+
+    def with_row(self, row: Tensor) -> Arcs:
+        """With the edges (A, t) of the new node t."""
+        graph, old = row.nonzero(as_tuple=True)
+        return self.with_edges(graph, old, torch.full_like(old, row.shape[1]), row[graph, old])
+
+    def with_edges(self, graph: Tensor, old: Tensor, new: Tensor, kind: Tensor) -> Arcs:
+        """With edges between nodes ``old`` and ``new``, (E,) each."""
+        parts = ((graph, graph), (old, new), (new, old), (kind, kind))
+        return Arcs(*(torch.cat([mine, *more]) for mine, more in zip(self, parts, strict=True)))
+
+    def only(self, stay: Tensor, count: int) -> Arcs:
+        """Those of some of the ``count`` graphs, which are numbered anew."""
+        place = stay.new_full((count,), -1)
+        place[stay] = torch.arange(len(stay), device=stay.device)
+        graph = place[self.graph]
+        there = graph >= 0
+        return Arcs(graph[there], self.source[there], self.target[there], self.kind[there])

@@ -17,7 +17,7 @@ References:
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Protocol
 
 import pyro
 import pyro.distributions as dist
@@ -28,9 +28,16 @@ from torch.nn import functional as F
 
 from ..data import GraphBatch
 from .base import check_count
-from .message_passing import GatedSum, PairScore, Propagation, mlp
+from .message_passing import Arcs, GatedSum, PairScore, Propagation, mlp
 
-__all__ = ["SGVAE"]
+__all__ = ["SGVAE", "check_types", "graphs_of_rows"]
+
+
+class Typed(Protocol):
+    """A story of graphs with so many types."""
+
+    edge_types: int
+    node_types: int
 
 
 class SGVAE(PyroModule):
@@ -99,7 +106,7 @@ class SGVAE(PyroModule):
         Raises:
             ValueError: a graph with types that the story does not have.
         """
-        self.check(batch)
+        check_types(self, batch)
         count = num_graphs if batch is None else len(batch)
         last = self.max_nodes if batch is None else batch.width
         # Each look-up of a network of a PyroModule registers its parameters with Pyro: look them up once.
@@ -128,9 +135,7 @@ class SGVAE(PyroModule):
                 graph = readout(h, 0)
                 more = pyro.sample(
                     f"add_node_{t}",
-                    dist.Bernoulli(logits=_spread(f_an(graph)[:, 0], active, count)).mask(
-                        exists
-                    ),
+                    dist.Bernoulli(logits=_spread(f_an(graph)[:, 0], active, count)).mask(exists),
                     obs=None if batch is None else (batch.num_nodes > t).to(h),
                 )
                 exists = exists & (more > 0)
@@ -158,7 +163,7 @@ class SGVAE(PyroModule):
                 arcs = arcs.with_row(row[active])
                 h = torch.cat([h, new[None]])
             types = self.sample_types(batch, final.transpose(0, 1), num_nodes)
-        return _graphs(rows, num_nodes, types) if batch is None else batch
+        return graphs_of_rows(rows, num_nodes, types) if batch is None else batch
 
     def prior(self) -> dist.TorchDistribution:
         """p(z)."""
@@ -176,57 +181,23 @@ class SGVAE(PyroModule):
         types = pyro.sample("node_types", law, obs=None if batch is None else batch.node_types)
         return types * mask
 
-    def check(self, batch: GraphBatch | None) -> None:
-        """Refuses graphs of other types than the story's.
 
-        Raises:
-            ValueError: as said.
-        """
-        if batch is None:
-            return
-        if (kind := int(batch.edges.max())) > self.edge_types:
-            raise ValueError(f"the graphs have edge type {kind}; the story has {self.edge_types}")
-        if self.node_types > 1 and batch.node_types is None:
-            raise ValueError(f"the story has {self.node_types} node types; the graphs have none")
-        if (
-            batch.node_types is not None
-            and (kind := int(batch.node_types.max())) >= self.node_types
-        ):
-            raise ValueError(
-                f"the graphs have node type {kind}; the story has {self.node_types}, from 0"
-            )
+def check_types(story: Typed, batch: GraphBatch | None) -> None:
+    """Refuses graphs of other types than the story's.
 
-
-class Arcs(NamedTuple):
-    """Both directions of the edges of A graphs, (E,) each: graph, ends and type."""
-
-    graph: Tensor
-    source: Tensor
-    target: Tensor
-    kind: Tensor
-
-    @classmethod
-    def none(cls, device: torch.device) -> Arcs:
-        return cls(*torch.zeros((4, 0), dtype=torch.int64, device=device))
-
-    def flat(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Sources and targets as rows of (t, A, H) states without their first two dimensions, and types."""
-        return self.source * count + self.graph, self.target * count + self.graph, self.kind
-
-    def with_row(self, row: Tensor) -> Arcs:
-        """With the edges (A, t) of the new node t."""
-        graph, old = row.nonzero(as_tuple=True)
-        kind, new = row[graph, old], torch.full_like(old, row.shape[1])
-        parts = ((graph, graph), (old, new), (new, old), (kind, kind))
-        return Arcs(*(torch.cat([mine, *more]) for mine, more in zip(self, parts, strict=True)))
-
-    def only(self, stay: Tensor, count: int) -> Arcs:
-        """Those of some of the ``count`` graphs, which are numbered anew."""
-        place = stay.new_full((count,), -1)
-        place[stay] = torch.arange(len(stay), device=stay.device)
-        graph = place[self.graph]
-        there = graph >= 0
-        return Arcs(graph[there], self.source[there], self.target[there], self.kind[there])
+    Raises:
+        ValueError: as said.
+    """
+    if batch is None:
+        return
+    if (kind := int(batch.edges.max())) > story.edge_types:
+        raise ValueError(f"the graphs have edge type {kind}; the story has {story.edge_types}")
+    if story.node_types > 1 and batch.node_types is None:
+        raise ValueError(f"the story has {story.node_types} node types; the graphs have none")
+    if batch.node_types is not None and (kind := int(batch.node_types.max())) >= story.node_types:
+        raise ValueError(
+            f"the graphs have node type {kind}; the story has {story.node_types}, from 0"
+        )
 
 
 def _spread(values: Tensor, active: Tensor, count: int) -> Tensor:
@@ -236,7 +207,7 @@ def _spread(values: Tensor, active: Tensor, count: int) -> Tensor:
     return values.new_zeros(count, *values.shape[1:]).index_copy(0, active, values)
 
 
-def _graphs(rows: list[Tensor], num_nodes: Tensor, types: Tensor | None) -> GraphBatch:
+def graphs_of_rows(rows: list[Tensor], num_nodes: Tensor, types: Tensor | None) -> GraphBatch:
     """Draws as a batch, from the (B, t) edges of nodes t = 1, 2, ..."""
     width = int(num_nodes.max())
     lower = [F.pad(row, (0, width - row.shape[1])) for row in rows[: width - 1]]
