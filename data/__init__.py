@@ -18,6 +18,7 @@ from .graph import Graph
 from .graphbatch import GraphBatch
 from .graphfamilies import cycles, grids, trees
 from .graphset import GraphSet, read_graphset
+from .orders import NodeOrder, canonical_orders, random_orders
 from .splits import Split, given_split, random_split
 from .validation import GraphError
 
@@ -26,8 +27,10 @@ __all__ = [
     "GraphBatch",
     "GraphError",
     "GraphSet",
+    "NodeOrder",
     "Split",
     "as_graph",
+    "canonical_orders",
     "cycles",
     "from_dense",
     "from_edges",
@@ -39,6 +42,7 @@ __all__ = [
     "karate",
     "load",
     "planetoid",
+    "random_orders",
     "random_split",
     "read_graph",
     "read_graphset",
