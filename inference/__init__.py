@@ -15,6 +15,7 @@ from .latent_metrics import (
     principal_axis,
     steer,
 )
+from .ordered import fit_ordered, log_prob_ordered, marginal_over_orders
 from .posterior import Check, posterior_predictive_check
 from .predict import probability_rows
 from .recipe import Recipe
@@ -49,6 +50,7 @@ __all__ = [
     "draw_graphs",
     "exact_log_likelihood",
     "fit",
+    "fit_ordered",
     "fit_recipe",
     "fit_sequential",
     "from_netcdf",
@@ -56,6 +58,8 @@ __all__ = [
     "importance_log_likelihood",
     "isomorphism_classes",
     "log_automorphisms",
+    "log_prob_ordered",
+    "marginal_over_orders",
     "mmd",
     "mutual_information",
     "novelty",

@@ -7,8 +7,9 @@ from .dglfrm import DGLFRM
 from .dyadic import Dyadic, DyadicBernoulli, DyadicNormal, DyadicPoisson, balanced_weights
 from .features import BernoulliFeatures
 from .lfrm import LFRM
-from .message_passing import GatedSum, PairScore, Propagation
+from .message_passing import Arcs, GatedSum, PairScore, Propagation
 from .sbm import SBM
+from .sggn import SGGN
 from .sgvae import SGVAE
 from .sticks import activation_logits, activation_probabilities, expected_active
 from .subsampled import NodeBlockDyads, SubsampledDyads
@@ -19,8 +20,10 @@ __all__ = [
     "GAE",
     "LFRM",
     "SBM",
+    "SGGN",
     "SGVAE",
     "VGAE",
+    "Arcs",
     "BernoulliFeatures",
     "BlockBernoulli",
     "BlockNormal",
