@@ -32,6 +32,10 @@ console = Console(highlight=False)
 class Model(StrEnum):
     dglfrm = "dglfrm"
     dglfrm_b = "dglfrm-b"
+    lfrm = "lfrm"
+    sbm = "sbm"
+    vgae = "vgae"
+    gae = "gae"
 
 
 class Part(StrEnum):
@@ -42,6 +46,12 @@ class Part(StrEnum):
 class GuideKind(StrEnum):
     structured = "structured"
     mean_field = "mean-field"
+
+
+class Likelihood(StrEnum):
+    bernoulli = "bernoulli"
+    poisson = "poisson"
+    normal = "normal"
 
 
 RunFolder = Annotated[
@@ -70,19 +80,35 @@ def fit(
         GuideKind | None, typer.Option(help="The guide.", show_default="structured")
     ] = None,
     truncation: Annotated[
-        int | None, typer.Option(help="Largest number of communities, K.")
+        str | None,
+        typer.Option(
+            help="Largest number of communities (blocks of sbm, dimensions of vgae), K; or auto.",
+        ),
     ] = None,
     alpha: Annotated[
-        float | None, typer.Option(help="Concentration of the Indian buffet process.")
+        float | None,
+        typer.Option(help="Concentration of the Indian buffet process, or of sbm's Dirichlet."),
     ] = None,
-    bias: Annotated[str | None, typer.Option(help="none, global or node.")] = None,
+    bias: Annotated[
+        str | None, typer.Option(help="none, global or node (node corrects for degrees).")
+    ] = None,
+    likelihood: Annotated[
+        Likelihood | None,
+        typer.Option(help="Of an edge: there or not, a count, a weight.", show_default="bernoulli"),
+    ] = None,
+    classify: Annotated[
+        bool, typer.Option("--classify", help="Generate the labels too, and predict missing ones.")
+    ] = False,
+    free: Annotated[
+        bool, typer.Option("--free", help="A guide with parameters for every node, no encoder.")
+    ] = False,
     features: Annotated[
         str | None, typer.Option(help="Generate features too: bernoulli or normal.")
     ] = None,
     gradient: Annotated[
         str | None,
         typer.Option(
-            help="dyadic, local_expectation, disarm, reinforce, concrete or straight_through."
+            help="dyadic, local_expectation, expectation, disarm, reinforce, concrete or straight_through."
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Gradient steps.")] = None,
@@ -104,6 +130,12 @@ def fit(
     directed: Annotated[
         bool, typer.Option("--directed", help="Read the file as a directed graph.")
     ] = False,
+    weights: Annotated[
+        bool,
+        typer.Option(
+            "--weights", help="Read edge weights (a third column), for counts or weights."
+        ),
+    ] = False,
     clean: Annotated[
         bool, typer.Option("--clean", help="Drop self-loops and repeated edges.")
     ] = False,
@@ -116,11 +148,14 @@ def fit(
     """Fit a story to a graph and write settings, weights, history, posterior, pictures and a report.
 
     Without a recipe: DGLFRM with K = 10, alpha = 2 and a global bias, f of widths 32 and 16, the structured guide,
-    exact memberships, 1,500 steps with a KL warm-up of 500.
+    exact memberships, 1,500 steps with a KL warm-up of 500. Other models have defaults of their own, which the run's
+    settings.json shows.
 
     Examples:
 
         graphlore fit karate --restarts 3
+
+        graphlore fit karate --model sbm --truncation 2 --bias node --likelihood poisson
 
         graphlore fit friends.csv --truncation 8 --bias node --hold-out
 
@@ -128,15 +163,20 @@ def fit(
     """
     from . import data, inference, plots
 
+    kind = model or Model.dglfrm
     chosen: dict[str, dict[str, Any]] = {
         "story": {
-            "truncation": truncation,
+            _SIZES.get(kind, "truncation"): _size(truncation),
             "alpha": alpha,
             "bias": bias,
             "features": features,
-            "strengths": None if model is None else model is Model.dglfrm,
+            "likelihood": None if likelihood is None else likelihood.value,
+            "num_classes": "auto" if classify else None,
         },
-        "guide": {"name": None if guide is None else _GUIDES[guide]},
+        "guide": {
+            "name": None if guide is None else _GUIDES[guide],
+            "amortised": False if free else None,
+        },
         "fit": {
             "gradient": gradient,
             "steps": steps,
@@ -148,16 +188,22 @@ def fit(
     overrides = {
         t: {k: v for k, v in values.items() if v is not None} for t, values in chosen.items()
     }
-    if guide is GuideKind.mean_field:
+    if guide is GuideKind.mean_field and kind not in _SIZES:
         overrides["story"].setdefault("sticks", "local")
-    plan = (
-        inference.Recipe.default(strengths=model is not Model.dglfrm_b)
-        if recipe is None
-        else inference.Recipe.read(recipe)
-    )
+    if recipe is None:
+        plan = inference.Recipe.default(kind.value, **overrides["story"])
+    else:
+        plan = inference.Recipe.read(recipe)
+        if model is not None:
+            plan = plan.override(story=_named(kind))
     plan = plan.override(**overrides)
+    if (
+        plan.guide.get("amortised") is False
+    ):  # what the default says of an encoder has nothing to describe
+        plan = plan.without("guide", "hidden")
 
-    options = {name: True for name, given in (("directed", directed), ("clean", clean)) if given}
+    flags = (("directed", directed), ("weights", weights), ("clean", clean))
+    options = {name: True for name, given in flags if given}
     observed = data.load(graph, **options)
     held_out = _held_out(observed, split, hold_out, plan.settings.seed)
     folder = out or Path("runs") / observed.title
@@ -283,6 +329,8 @@ def main() -> None:
         _fail(str(error))
 
 
+#: what --truncation sets
+_SIZES = {Model.sbm: "num_blocks", Model.vgae: "dimension", Model.gae: "dimension"}
 _GUIDES = {GuideKind.structured: "StructuredMeanField", GuideKind.mean_field: "MeanField"}
 
 
@@ -291,6 +339,23 @@ def _fail(message: str, code: int = 2) -> NoReturn:
     line = escape(message.splitlines()[0] if message else "failed without a word")
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]graphlore:[/] {line}")
     sys.exit(code)
+
+
+def _size(given: str | None) -> int | str | None:
+    """What --truncation says: a number, or auto."""
+    if given is None or given == "auto":
+        return given
+    try:
+        return int(given)
+    except ValueError:
+        raise ValueError(f"--truncation is a whole number or auto, not {given!r}") from None
+
+
+def _named(model: Model) -> dict[str, Any]:
+    """The story of a model, over one that a recipe names."""
+    if model in (Model.dglfrm, Model.dglfrm_b):
+        return {"name": "DGLFRM", "strengths": model is Model.dglfrm}
+    return {"name": model.value.upper()}
 
 
 def _held_out(graph: Any, file: Path | None, random: bool, seed: int) -> Split | None:

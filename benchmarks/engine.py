@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import graphlore as gl
-from graphlore.models.dyadic import _TILE, DyadicBernoulli, _block_pairs
+from graphlore.models.dyadic import _TILE, _block_pairs
+from graphlore.models.laws import DyadicBernoulli
 
 K = 50
 LARGE = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # bytes; fixes glibc's threshold, which otherwise grows

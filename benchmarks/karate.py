@@ -20,7 +20,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 import graphlore as gl
 
-STORIES = {"DGLFRM": True, "DGLFRM-B": False}  # with strengths, without
+STORIES = {"DGLFRM": "dglfrm", "DGLFRM-B": "dglfrm-b"}  # with strengths, without
 
 
 def readout(x: np.ndarray, clubs: np.ndarray) -> tuple[int, int]:

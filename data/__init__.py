@@ -1,14 +1,12 @@
-"""Graphs in and out: the :class:`Graph` value, converters, files, datasets and splits."""
+"""Graphs in and out: the :class:`Graph` value, converters, files, datasets, simulators and splits."""
 
 from __future__ import annotations
 
 from .anything import as_graph
 from .convert import (
-    from_dense,
     from_edges,
     from_networkx,
     from_pyg,
-    from_scipy,
     to_networkx,
     to_pyg,
 )
@@ -18,7 +16,9 @@ from .graph import Graph
 from .graphbatch import GraphBatch
 from .graphfamilies import cycles, grids, trees
 from .graphset import GraphSet, read_graphset
+from .matrices import from_biadjacency, from_dense, from_scipy
 from .orders import NodeOrder, canonical_orders, random_orders
+from .simulate import kesten_stigum, planted_features, planted_partition, symmetric_partition
 from .splits import Split, given_split, random_split
 from .validation import GraphError
 
@@ -32,6 +32,7 @@ __all__ = [
     "as_graph",
     "canonical_orders",
     "cycles",
+    "from_biadjacency",
     "from_dense",
     "from_edges",
     "from_networkx",
@@ -40,12 +41,16 @@ __all__ = [
     "given_split",
     "grids",
     "karate",
+    "kesten_stigum",
     "load",
     "planetoid",
+    "planted_features",
+    "planted_partition",
     "random_orders",
     "random_split",
     "read_graph",
     "read_graphset",
+    "symmetric_partition",
     "to_networkx",
     "to_pyg",
     "trees",

@@ -10,9 +10,10 @@ import numpy as np
 import scipy.sparse as sp
 from torch import Tensor
 
-from .convert import from_dense, from_networkx, from_pyg, from_scipy
+from .convert import from_networkx, from_pyg
 from .datasets import load
 from .graph import Graph
+from .matrices import from_dense, from_scipy
 from .validation import GraphError
 
 __all__ = ["as_graph"]

@@ -1,4 +1,4 @@
-"""Graphs from and to the forms other libraries have."""
+"""Graphs from lists of pairs, and from and to NetworkX and PyTorch Geometric."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from .dyads import as_pairs
+from .dyads import SAME_WEIGHT, as_pairs, dyad_keys, dyads_of, orient
 from .graph import Graph
 from .validation import GraphError, few, few_pairs, plural
 
@@ -20,11 +19,9 @@ if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 __all__ = [
-    "from_dense",
     "from_edges",
     "from_networkx",
     "from_pyg",
-    "from_scipy",
     "to_networkx",
     "to_pyg",
 ]
@@ -119,7 +116,8 @@ def from_edges(
         num_nodes: Number of nodes; by default the largest id plus one, or the number of names.
         compact: Number the integer ids that occur anew, 0, 1, ... in increasing order, and keep
             the old ids as names. For ids that start at 1 or have gaps.
-        **options: As for :class:`Graph` (``clean``, ``directed``, ``labels``, ...).
+        **options: As for :class:`Graph` (``clean``, ``directed``, ``labels``, ``weights`` with one
+            number per pair, ...).
 
     Raises:
         GraphError: If the edges are not pairs, or for any reason :class:`Graph` has.
@@ -154,83 +152,6 @@ def from_edges(
     return Graph(len(order), array.T, **options)
 
 
-# -- matrices ---------------------------------------------------------------------------------
-
-
-def from_scipy(
-    matrix: Any, *, directed: bool = False, binarize: bool = False, clean: bool = False, **kw: Any
-) -> Graph:
-    """A graph from an (N, N) SciPy sparse adjacency matrix.
-
-    Args:
-        matrix: Any SciPy sparse matrix or array; symmetric unless ``directed``.
-        directed: Read entry (i, j) as the arc from i to j.
-        binarize: Take every non-zero as an edge, whatever its weight.
-        clean: Drop the diagonal instead of refusing it.
-        **kw: As for :class:`Graph`.
-
-    Raises:
-        GraphError: If the matrix is not square, not symmetric, not 0/1, or has a diagonal.
-    """
-    if not sp.issparse(matrix):
-        raise GraphError(f"from_scipy wants a SciPy sparse matrix, got {type(matrix).__name__}.")
-    coo = sp.coo_array(matrix)
-    if len(coo.shape) != 2 or coo.shape[0] != coo.shape[1]:
-        raise GraphError(f"An adjacency matrix must be square, got shape {coo.shape}.")
-    if coo.dtype.kind not in "biuf":
-        raise GraphError(f"An adjacency matrix must hold numbers, got dtype {coo.dtype}.")
-    csr = coo.astype(np.float64).tocsr()  # sums what is stored twice
-    csr.eliminate_zeros()
-    coo = csr.tocoo()
-    if not np.isfinite(coo.data).all():
-        raise GraphError("The adjacency matrix has NaN or infinite entries; mask them: observed=.")
-    odd = coo.data[coo.data != 1]
-    if odd.size and not binarize:
-        raise GraphError(
-            f"The adjacency matrix has {odd.size} entries besides 0 and 1 (such as "
-            f"{few(np.unique(odd)[:6].tolist())}). Weights are not supported by the Bernoulli "
-            "stories yet; binarize=True takes every non-zero as an edge."
-        )
-    rows, cols = coo.row.astype(np.int64), coo.col.astype(np.int64)
-    if directed:
-        return Graph(csr.shape[0], np.stack([rows, cols]), directed=True, clean=clean, **kw)
-    pattern = sp.csr_array((np.ones(rows.size, dtype=np.int8), (rows, cols)), shape=csr.shape)
-    differ = sp.coo_array(sp.triu(abs(pattern - pattern.T), 1))
-    differ.eliminate_zeros()
-    if differ.nnz:
-        shown = torch.from_numpy(np.stack([differ.row, differ.col]).astype(np.int64))
-        one_sided = not (rows > cols).any() or not (rows < cols).any()
-        hint = "it holds one triangle only: pass A + A.T" if one_sided else "symmetrise it"
-        raise GraphError(
-            f"The adjacency matrix is not symmetric: {plural(differ.nnz, 'pair')} differ "
-            f"({few_pairs(shown)}); {hint}, or directed=True for arcs."
-        )
-    upper = rows <= cols  # the diagonal stays in, to be refused or cleaned
-    return Graph(csr.shape[0], np.stack([rows[upper], cols[upper]]), clean=clean, **kw)
-
-
-def from_dense(
-    array: Any, *, directed: bool = False, binarize: bool = False, clean: bool = False, **kw: Any
-) -> Graph:
-    """A graph from an (N, N) adjacency matrix, array-like or tensor (dense or sparse).
-
-    Arguments and errors are those of :func:`from_scipy`.
-    """
-    if isinstance(array, Tensor):
-        tensor = array.detach().cpu()
-        array = (tensor if tensor.layout == torch.strided else tensor.to_dense()).numpy()
-    try:
-        matrix = np.asarray(array)
-    except ValueError as error:
-        raise GraphError(f"The adjacency matrix is not rectangular: {error}") from None
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        hint = " For an edge_index use Graph(num_nodes, edge_index)." * (matrix.shape[:1] == (2,))
-        raise GraphError(f"An adjacency matrix must be square, got shape {matrix.shape}.{hint}")
-    if matrix.dtype.kind not in "biuf":
-        raise GraphError(f"An adjacency matrix must hold numbers, got dtype {matrix.dtype}.")
-    return from_scipy(sp.coo_array(matrix), directed=directed, binarize=binarize, clean=clean, **kw)
-
-
 # -- NetworkX ---------------------------------------------------------------------------------
 
 
@@ -250,28 +171,45 @@ def from_networkx(
     *,
     label_attribute: str | None = None,
     name_attribute: str | None = None,
+    weight: str | None = None,
+    bipartite: bool = False,
     **options: Any,
 ) -> Graph:
     """A graph from NetworkX, in its node order and with its direction.
 
     Node names are ``str(node)``, except when the nodes are 0 .. N-1 in order and the names would
-    say nothing. Edge weights are ignored, with a logged note.
+    say nothing. Edge weights and sides that are there and not asked for are ignored, with a
+    logged note.
 
     Args:
-        graph: Any NetworkX graph; parallel edges and self-loops need ``clean=True``.
+        graph: Any NetworkX graph; parallel edges and self-loops need ``clean=True``, which adds up
+            the weights of parallel edges.
         label_attribute: Node attribute with the labels: integers, or words that are numbered in
             sorted order; nodes without it are unlabelled.
         name_attribute: Node attribute with the names, instead of the nodes themselves.
+        weight: Edge attribute with the weights; NetworkX's own word for it is ``"weight"``.
+        bipartite: Read the node attribute ``bipartite``, 0 or 1 as in NetworkX's bipartite
+            module, as the sides of the graph.
         **options: As for :class:`Graph`.
 
     Raises:
-        GraphError: For any reason :class:`Graph` has, or if no node has the attribute asked for.
+        GraphError: For any reason :class:`Graph` has, if no node has the attribute asked for, an
+            edge lacks the weight, or a node the side.
     """
     nodes = list(graph.nodes)
     place = {node: i for i, node in enumerate(nodes)}
-    ends = [place[node] for edge in graph.edges() for node in edge[:2]]
-    if any("weight" in data for _, _, data in graph.edges(data=True)):
-        _log.warning("edge weights are ignored: the stories model presence only")
+    listed = list(graph.edges(data=weight or "weight"))
+    ends = [place[node] for edge in listed for node in edge[:2]]
+    strengths = [edge[2] for edge in listed]
+    if weight is not None:
+        options["weights"] = _all_there(strengths, "edge", weight, graph.edges(data=True))
+    elif any(value is not None for value in strengths):
+        _log.warning("edge weights are ignored; weight='weight' reads them")
+    sides = [data.get("bipartite") for _, data in graph.nodes(data=True)]
+    if bipartite:
+        options["parts"] = _all_there(sides, "node", "bipartite", graph.nodes(data=True))
+    elif "parts" not in options and any(side is not None for side in sides):
+        _log.warning("the node attribute bipartite is ignored; bipartite=True reads it")
     for attribute in (label_attribute, name_attribute):
         if attribute is not None and not any(attribute in d for _, d in graph.nodes(data=True)):
             have = sorted({str(key) for _, d in graph.nodes(data=True) for key in d})
@@ -294,15 +232,34 @@ def from_networkx(
     return Graph(len(nodes), np.array(ends, dtype=np.int64).reshape(-1, 2).T, **options)
 
 
+def _all_there(values: list[Any], what: str, name: str, items: Iterable[Any]) -> list[Any]:
+    """The values of an attribute that every edge or node must have."""
+    lacking = sum(value is None for value in values)
+    if lacking:
+        have = sorted({str(key) for *_, data in items for key in data})
+        raise GraphError(
+            f"{lacking} of {plural(len(values), what)} lack the attribute {name!r}; "
+            f"there are: {', '.join(have) or 'none'}."
+        )
+    return values
+
+
 def to_networkx(graph: Graph) -> nx.Graph:
     """An ``nx.Graph`` (or ``DiGraph``) on 0 .. N-1 with node attributes ``name`` and ``label``.
 
-    Features and missing dyads have no place there and are left out, the latter with a logged note.
+    Weights are the edge attribute ``weight``, sides the node attribute ``bipartite``. Features and
+    missing dyads have no place there and are left out, the latter with a logged note.
     """
     out = nx.DiGraph() if graph.directed else nx.Graph()
     out.graph["name"] = graph.title
     out.add_nodes_from(range(graph.num_nodes))
     out.add_edges_from(graph.edge_index.T.tolist())
+    if graph.weights is not None:
+        ends = map(tuple, graph.edge_index.T.tolist())
+        strengths = dict(zip(ends, graph.weights.tolist(), strict=True))
+        nx.set_edge_attributes(out, strengths, "weight")
+    if graph.parts is not None:
+        nx.set_node_attributes(out, dict(enumerate(graph.parts.tolist())), "bipartite")
     if graph.names is not None:
         nx.set_node_attributes(out, dict(enumerate(graph.names)), "name")
     if graph.labels is not None:
@@ -322,22 +279,34 @@ def to_networkx(graph: Graph) -> nx.Graph:
 # -- PyTorch Geometric ------------------------------------------------------------------------
 
 
-def from_pyg(data: Data, *, directed: bool | None = None, clean: bool = False, **kw: Any) -> Graph:
-    """A graph from a PyG ``Data``: ``edge_index``, ``x``, ``y`` and ``missing_index``.
+def from_pyg(
+    data: Data,
+    *,
+    directed: bool | None = None,
+    weight: str | None = None,
+    clean: bool = False,
+    **kw: Any,
+) -> Graph:
+    """A graph from a PyG ``Data``: ``edge_index``, ``x``, ``y``, ``missing_index`` and ``parts``.
 
-    Edge weights and attributes, and a ``y`` that is not one integer per node, are ignored with a
-    logged note.
+    Edge weights and attributes that are not asked for, and a ``y`` that is not one integer per
+    node, are ignored with a logged note.
 
     Args:
         data: A homogeneous ``Data``.
         directed: True reads arcs. False reads edges, whether listed in one direction or both.
-            None decides: undirected if every arc has its reverse, else directed.
-        clean: Drop self-loops and repeated arcs instead of refusing them.
+            None decides: undirected if every arc has its reverse or the graph is bipartite
+            (``parts``), else directed.
+        weight: The attribute with the weights, ``"edge_weight"`` or ``"edge_attr"``, of shape (E,)
+            or (E, 1). The two directions of an undirected edge must agree (up to a relative
+            1e-6); they do not add up.
+        clean: Drop self-loops and repeated arcs instead of refusing them; the weights of arcs
+            that are repeated in the same direction add up.
         **kw: As for :class:`Graph`.
 
     Raises:
-        GraphError: If it has no ``edge_index`` or is heterogeneous, and for :class:`Graph`'s
-            reasons.
+        GraphError: If it has no ``edge_index`` or is heterogeneous, if the weights are not there
+            or are not one per edge, and for :class:`Graph`'s reasons.
     """
     edges = getattr(data, "edge_index", None)
     if type(data).__name__ == "HeteroData" or not isinstance(edges, Tensor):
@@ -346,12 +315,17 @@ def from_pyg(data: Data, *, directed: bool | None = None, clean: bool = False, *
             + ("." if edges is None else f" with edge_index of type {type(edges).__name__}.")
         )
     num_nodes = data.num_nodes
+    if getattr(data, "parts", None) is not None:
+        kw.setdefault("parts", data.parts)
     # Validate as arcs first: a repeated arc is an error, the reverse of an arc is not.
     arcs = Graph(num_nodes, as_pairs(edges, "edge_index"), directed=True, clean=clean,
-                 allow_empty=kw.get("allow_empty", False)).edge_index  # fmt: skip
-    keys = arcs[0] * num_nodes + arcs[1]
+                 weights=None if weight is None else _pyg_weights(data, weight),
+                 allow_empty=kw.get("allow_empty", False))  # fmt: skip
+    keys = dyad_keys(arcs.edge_index, num_nodes)
     if directed is None:
-        directed = not torch.isin(arcs[1] * num_nodes + arcs[0], keys).all().item()
+        back = torch.isin(dyad_keys(arcs.edge_index.flip(0), num_nodes), keys)
+        directed = kw.get("parts") is None and not bool(back.all())
+    pairs, weights = (arcs.edge_index, arcs.weights) if directed else _both_ways_once(arcs)
     if getattr(data, "x", None) is not None:
         kw.setdefault("features", data.x)
     labels = getattr(data, "y", None)
@@ -368,17 +342,53 @@ def from_pyg(data: Data, *, directed: bool | None = None, clean: bool = False, *
                 labels.dtype,
             )
     for key in ("edge_weight", "edge_attr"):
-        if getattr(data, key, None) is not None:
-            _log.warning("%s is ignored: the stories model presence only", key)
+        if key != weight and getattr(data, key, None) is not None:
+            _log.warning("%s is ignored; weight=%r reads one number per edge", key, key)
     if "observed" not in kw and getattr(data, "missing_index", None) is not None:
         kw.setdefault("missing", data.missing_index)
-    return Graph(num_nodes, arcs, directed=directed, clean=clean or not directed, **kw)
+    return Graph(num_nodes, pairs, weights=weights, directed=directed, **kw)
+
+
+def _pyg_weights(data: Data, name: str) -> Tensor:
+    weights = getattr(data, name, None)
+    if not isinstance(weights, Tensor):
+        raise GraphError(f"The Data has no tensor {name!r} to read weights from.")
+    if weights.ndim == 2 and weights.shape[1] == 1:
+        weights = weights[:, 0]
+    if weights.ndim != 1:
+        raise GraphError(
+            f"{name} has shape {tuple(weights.shape)}, not one number per edge; put the column "
+            "meant into edge_weight."
+        )
+    return weights
+
+
+def _both_ways_once(arcs: Graph) -> tuple[Tensor, Tensor | None]:
+    """Arcs that stand for undirected edges -> each edge once, with the weight its arcs agree on."""
+    n = arcs.num_nodes
+    keys, place = torch.unique(dyad_keys(orient(arcs.edge_index, False), n), return_inverse=True)
+    pairs = dyads_of(keys, n)
+    if arcs.weights is None:
+        return pairs, None
+    empty = arcs.weights.new_zeros(keys.shape)
+    low, high = (
+        empty.scatter_reduce(0, place, arcs.weights, how, include_self=False)
+        for how in ("amin", "amax")
+    )
+    differ = high - low > SAME_WEIGHT * torch.maximum(high.abs(), low.abs())
+    if bool(differ.any()):
+        raise GraphError(
+            f"{plural(int(differ.sum()), 'edge')} with another weight in each direction: "
+            f"{few_pairs(pairs[:, differ])}; make them agree, or directed=True for arcs."
+        )
+    return pairs, high
 
 
 def to_pyg(graph: Graph) -> Data:
     """A PyG ``Data`` with ``edge_index`` in both directions, ``x``, ``y``, ``missing_index``.
 
-    Sparse features become dense, as most PyG layers want them. Names are left out.
+    Weights are ``edge_weight``, one per column of ``edge_index``, and sides are ``parts``. Sparse
+    features become dense, as most PyG layers want them. Names are left out.
     """
     from torch_geometric.data import Data  # slow to import, and needed only here
 
@@ -387,9 +397,10 @@ def to_pyg(graph: Graph) -> Data:
         out.x = graph.features.to_dense() if graph.features.is_sparse else graph.features.clone()
     if graph.labels is not None:
         out.y = graph.labels.clone()
+    if graph.weights is not None:
+        out.edge_weight = graph.weighted_adjacency.values().clone()
+    if graph.parts is not None:
+        out.parts = graph.parts.clone()
     if graph.missing.shape[1]:
         out.missing_index = graph.missing.clone()
     return out
-
-
-# -- anything ---------------------------------------------------------------------------------

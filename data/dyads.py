@@ -13,7 +13,9 @@ from .validation import GraphError, few, few_pairs, plural
 
 __all__ = [
     "DENSE_LIMIT",
+    "SAME_WEIGHT",
     "as_pairs",
+    "boolean_mask",
     "check_across",
     "check_range",
     "dyad_keys",
@@ -27,6 +29,8 @@ __all__ = [
 
 # Above this many dyads the N x N conveniences would take gigabytes, so they refuse.
 DENSE_LIMIT = 200_000_000
+# Weights of the two directions of an edge that were meant to be equal differ by less, relatively.
+SAME_WEIGHT = 1e-6
 
 
 def as_pairs(value: Any, what: str) -> Tensor:
@@ -224,18 +228,13 @@ def normal_dyads(
     return dyads_of(torch.unique(dyad_keys(orient(pairs, directed), num_nodes)), num_nodes)
 
 
-def missing_from_mask(
-    observed: Any, num_nodes: int, directed: bool, parts: Tensor | None = None
-) -> Tensor:
-    """A mask of observed dyads (True = observed) -> the dyads that are missing, (2, H) int64.
-
-    Entries that are no dyad, the diagonal and those within a side, may be anything.
-    """
+def boolean_mask(observed: Any, shape: tuple[int, int]) -> np.ndarray:
+    """A mask of observed dyads, of whatever form, as a boolean array of this shape."""
     if sp.issparse(observed):
         mask: Any = sp.csr_array(observed)
-        if mask.shape == (num_nodes, num_nodes) and num_nodes**2 > DENSE_LIMIT:
+        if mask.shape == shape and shape[0] * shape[1] > DENSE_LIMIT:
             raise GraphError(
-                f"The mask of observed dyads has {num_nodes} x {num_nodes} entries, too many to "
+                f"The mask of observed dyads has {shape[0]} x {shape[1]} entries, too many to "
                 "complement; give the unobserved dyads as missing=(2, H) instead."
             )
     elif isinstance(observed, Tensor):
@@ -246,9 +245,9 @@ def missing_from_mask(
             mask = np.asarray(observed)
         except ValueError as error:
             raise GraphError(f"observed is not a rectangular mask: {error}") from None
-    if mask.shape != (num_nodes, num_nodes):
+    if mask.shape != shape:
         raise GraphError(
-            f"The mask of observed dyads must have shape ({num_nodes}, {num_nodes}), "
+            f"The mask of observed dyads must have shape ({shape[0]}, {shape[1]}), "
             f"got {tuple(mask.shape)}."
         )
     if mask.dtype.kind not in "biu":
@@ -263,6 +262,17 @@ def missing_from_mask(
                 "The mask of observed dyads has values besides 0 and 1; give booleans."
             )
         mask = mask.astype(bool)
+    return mask
+
+
+def missing_from_mask(
+    observed: Any, num_nodes: int, directed: bool, parts: Tensor | None = None
+) -> Tensor:
+    """A mask of observed dyads (True = observed) -> the dyads that are missing, (2, H) int64.
+
+    Entries that are no dyad, the diagonal and those within a side, may be anything.
+    """
+    mask = boolean_mask(observed, (num_nodes, num_nodes))
     if parts is not None:
         sides = parts.cpu().numpy()
         mask = mask | (sides[:, None] == sides)

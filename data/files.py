@@ -14,8 +14,9 @@ import numpy as np
 import scipy.io
 import scipy.sparse as sp
 
-from .convert import from_dense, from_edges, from_networkx, from_scipy
+from .convert import from_edges, from_networkx
 from .graph import Graph
+from .matrices import from_dense, from_scipy
 from .validation import GraphError, plural
 
 __all__ = ["read_graph", "write_npz"]
@@ -32,25 +33,30 @@ _HEADER_WORD = re.compile(
 )
 
 
-def read_graph(path: str | Path, **options: Any) -> Graph:
+def read_graph(path: str | Path, *, weights: bool | str = False, **options: Any) -> Graph:
     """A graph from a file; the suffix says the form.
 
     - ``.csv .tsv .txt .edges``: one edge a line, see below.
     - ``.npz``: this library's own form (:func:`write_npz`; ``edge_index`` (2, E) and
-      ``num_nodes``, optionally ``labels``, ``label_names``, ``names``, ``missing``, CSR features
-      ``x_data x_indices x_indptr x_shape`` or dense ``x``), or SciPy's ``save_npz``.
-      ``directed=True`` reads ``arc_index`` where the file has it.
+      ``num_nodes``, optionally ``labels``, ``label_names``, ``names``, ``missing``, ``parts``,
+      ``edge_weight`` (E,), CSR features ``x_data x_indices x_indptr x_shape`` or dense ``x``), or
+      SciPy's ``save_npz``. ``directed=True`` reads ``arc_index`` (and ``arc_weight``) where the
+      file has it.
     - ``.npy``: an adjacency matrix, or integers of shape (2, E) or (E, 2).
     - ``.mtx``: a Matrix Market adjacency matrix.
     - ``.gml .graphml .gexf``: through NetworkX, options as for :func:`from_networkx`.
 
     In an edge list, lines that start with ``#`` or ``%`` are comments, and the separator (comma,
     semicolon, tab, white space) and a header are found out, unless ``sep=`` and ``header=``
-    say so. The first two columns are the ends, integer ids or names; further columns are ignored
-    with a logged note. The graph is undirected unless ``directed=True``.
+    say so. The first two columns are the ends, integer ids or names; a further one may be the weight,
+    and others are ignored with a logged note. The graph is undirected unless ``directed=True``.
 
     Args:
         path: The file.
+        weights: Whether to read weights: the third column of an edge list, ``edge_weight`` or
+            ``arc_weight`` of an ``.npz``, the entries of a matrix, the edge attribute ``weight``
+            of what NetworkX reads. A word instead of True names another column (of the header),
+            array or attribute. Files of :func:`write_npz` give their weights in any case.
         **options: As for the converter of that form, and for :class:`Graph`.
 
     Raises:
@@ -63,17 +69,22 @@ def read_graph(path: str | Path, **options: Any) -> Graph:
         raise GraphError(f"Unknown kind of file {path.name!r}; known are {_FORMS}.")
     if path.is_dir():
         raise GraphError(f"{path} is a folder; give a file: {_FORMS}.")
+    if not isinstance(weights, bool | str):
+        raise GraphError(f"weights must be True, False or a word, got {type(weights).__name__}.")
     options.setdefault("title", path.stem)
     try:
         if suffix in _EDGE_LISTS:
-            return _read_edge_list(path, **options)
+            return _read_edge_list(path, weights=weights, **options)
         if suffix == ".npz":
-            return _read_npz(path, **options)
+            return _read_npz(path, weights=weights, **options)
         if suffix == ".npy":
-            return _read_npy(path, **options)
+            return _read_npy(path, weights=weights, **options)
         if suffix == ".mtx":
             matrix = scipy.io.mmread(path)
-            return (from_scipy if sp.issparse(matrix) else from_dense)(matrix, **options)
+            read = from_scipy if sp.issparse(matrix) else from_dense
+            return read(matrix, **_matrix_options(weights, options))
+        if weights:
+            options["weight"] = "weight" if weights is True else weights
         return from_networkx(_read_networkx(path, suffix), **options)
     except GraphError as error:
         raise GraphError(f"{path.name}: {error}") from error.__cause__
@@ -112,8 +123,41 @@ def _is_integer(text: str) -> bool:
     return text.removeprefix("-").isdecimal()
 
 
+def _weight_column(first: list[str], weights: bool | str, header: bool | None) -> int | None:
+    """Which column of an edge list holds the weights."""
+    if not isinstance(weights, str):
+        return 2 if weights else None
+    titles = [word.strip() for word in first]
+    if header is False or weights not in titles[2:]:
+        raise GraphError(
+            f"no column {weights!r} for the weights: the first line is {', '.join(titles)!r}. A "
+            "file without a header has its weights in the third column, weights=True."
+        )
+    return titles.index(weights, 2)
+
+
+def _column_of_numbers(
+    rows: list[list[str]], column: int, numbers: list[int], lines: list[str]
+) -> np.ndarray:
+    values = np.empty(len(rows))
+    for place, row in enumerate(rows):
+        try:
+            values[place] = float(row[column])
+        except (IndexError, ValueError):
+            raise GraphError(
+                f"line {numbers[place]} is malformed: {lines[place][:60]!r} has no number in "
+                f"column {column + 1}, where the weights are."
+            ) from None
+    return values
+
+
 def _read_edge_list(
-    path: Path, *, sep: str | None = None, header: bool | None = None, **options: Any
+    path: Path,
+    *,
+    weights: bool | str,
+    sep: str | None = None,
+    header: bool | None = None,
+    **options: Any,
 ) -> Graph:
     numbers: list[int] = []
     lines: list[str] = []
@@ -139,19 +183,29 @@ def _read_edge_list(
             )
     ends = [(row[0].strip(), row[1].strip()) for row in rows]
     whole = [_is_integer(a) and _is_integer(b) for a, b in ends]
+    column = _weight_column(rows[0], weights, header)
     if header is None:
         ids_below = len(ends) > 1 and not whole[0] and whole[1]
-        header = ids_below or all(_HEADER_WORD.fullmatch(end) for end in ends[0])
-    widths = {len(row) for row in rows[bool(header) :]}
-    if max(widths, default=2) > 2:
-        title = f" ({', '.join(rows[0][2:])})" if header and len(rows[0]) > 2 else ""
-        _log.warning(
-            "%s: columns after the second%s are ignored, weights among them", path.name, title
-        )
+        named = isinstance(weights, str)
+        header = named or ids_below or all(_HEADER_WORD.fullmatch(end) for end in ends[0])
+    titles = rows[0]
     if header:
-        ends, whole, numbers, lines = ends[1:], whole[1:], numbers[1:], lines[1:]
+        rows, ends, whole, numbers, lines = rows[1:], ends[1:], whole[1:], numbers[1:], lines[1:]
     if not ends:
         raise GraphError("the file has a header and no edges.")
+    unread = [c for c in range(2, max(map(len, rows))) if c != column]
+    if unread:
+        words = ", ".join(titles[c] for c in unread if c < len(titles)) if header else ""
+        _log.warning(
+            "%s: columns after the second%s are ignored%s",
+            path.name,
+            f" ({words})" if words else "",
+            "; weights=True reads the third as weights"
+            if column is None
+            else ", except for the weights",
+        )
+    if column is not None:
+        options["weights"] = _column_of_numbers(rows, column, numbers, lines)
     share = sum(whole)
     if share == len(whole):
         return from_edges(np.array(ends, dtype=np.int64), **options)
@@ -168,13 +222,22 @@ def _read_edge_list(
 # -- NumPy ------------------------------------------------------------------------------------
 
 
-def _read_npz(path: Path, *, directed: bool | None = None, **options: Any) -> Graph:
+def _matrix_options(weights: bool | str, options: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(weights, str):
+        raise GraphError(f"a matrix has no {weights!r}; its entries are the weights, weights=True.")
+    return options | {"weighted": True} if weights else options
+
+
+def _read_npz(
+    path: Path, *, weights: bool | str, directed: bool | None = None, **options: Any
+) -> Graph:
     with np.load(path, allow_pickle=False) as file:
         if not hasattr(file, "files"):
             raise GraphError("not an .npz archive.")
         arrays = {key: file[key] for key in file.files}
     if {"format", "shape", "data"} <= arrays.keys():
-        return from_scipy(sp.load_npz(path), directed=bool(directed), **options)
+        matrix = sp.load_npz(path)
+        return from_scipy(matrix, directed=bool(directed), **_matrix_options(weights, options))
     if "edge_ptr" in arrays:
         raise GraphError("the file holds a set of graphs, not one graph.")
     if "edge_index" not in arrays or "num_nodes" not in arrays:
@@ -186,10 +249,17 @@ def _read_npz(path: Path, *, directed: bool | None = None, **options: Any) -> Gr
         directed = bool(arrays.get("directed", False))
     if directed and "arc_index" not in arrays:
         raise GraphError("directed=True, but the file has no arc_index (2, A): it is undirected.")
-    for key in ("edge_weight", "arc_weight"):
-        if key in arrays and key.startswith("arc" if directed else "edge"):
-            _log.info("%s: %s is ignored", path.name, key)
-    for key in ("labels", "label_names", "names", "feature_names"):
+    own = "arc_weight" if directed else "edge_weight"
+    key = weights if isinstance(weights, str) else own
+    if weights and key not in arrays:
+        raise GraphError(
+            f"the archive has no {key} to read weights from; it holds {', '.join(sorted(arrays))}."
+        )
+    if weights or ("weighted" in arrays and key in arrays):
+        options["weights"] = arrays[key]
+    elif own in arrays:
+        _log.info("%s: %s is ignored; weights=True reads it", path.name, own)
+    for key in ("parts", "labels", "label_names", "names", "feature_names"):
         if key in arrays:
             options.setdefault(key, arrays[key].tolist() if "names" in key else arrays[key])
     if "missing" in arrays and "observed" not in options:
@@ -230,6 +300,7 @@ def write_npz(graph: Graph, path: str | Path) -> Path:
         raise GraphError(f"write_npz writes .npz files, got {path.name!r}.")
     graph = graph.to("cpu")
     edges = graph.edge_index.numpy()
+    weights = None if graph.weights is None else graph.weights.numpy()
     arrays: dict[str, Any] = {"num_nodes": graph.num_nodes, "title": graph.title}
     if graph.directed:
         arrays["directed"] = True
@@ -238,6 +309,12 @@ def write_npz(graph: Graph, path: str | Path) -> Path:
     arrays["edge_index"] = edges
     if edges.shape[1] == 0:
         arrays["allow_empty"] = True
+    if weights is not None:
+        # The mark tells these weights from those of public files, which are read when asked for.
+        arrays["weighted"] = True
+        arrays["arc_weight" if graph.directed else "edge_weight"] = weights
+    if graph.parts is not None:
+        arrays["parts"] = graph.parts.numpy()
     if graph.missing.shape[1]:
         arrays["missing"] = graph.missing.numpy()
     if graph.labels is not None:
@@ -260,14 +337,16 @@ def write_npz(graph: Graph, path: str | Path) -> Path:
     return path
 
 
-def _read_npy(path: Path, **options: Any) -> Graph:
+def _read_npy(path: Path, *, weights: bool | str, **options: Any) -> Graph:
     array = np.load(path, allow_pickle=False)
     if array.ndim == 2 and array.shape[0] != array.shape[1] and array.dtype.kind in "iu":
+        if 2 in array.shape and weights:
+            raise GraphError("the file holds pairs without weights.")
         if array.shape[0] == 2:
             return from_edges(array.T, **options)
         if array.shape[1] == 2:
             return from_edges(array, **options)
-    return from_dense(array, **options)
+    return from_dense(array, **_matrix_options(weights, options))
 
 
 # -- NetworkX ---------------------------------------------------------------------------------

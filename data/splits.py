@@ -242,7 +242,7 @@ def given_split(
         array = np.asarray(array)
         if array.size and (array.ndim != 2 or array.shape[1] != 2):
             raise GraphError(f"{key} must have shape (n, 2), got {array.shape}.")
-        pairs = array.T if array.size else []
+        pairs: Any = array.T if array.size else []
         dyads = normal_dyads(pairs, n, graph.directed, key, graph.parts)
         given[key] = _np_keys(dyads, n)
         repeats = len(array) - given[key].size

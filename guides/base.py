@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..data import Graph
 from ..models.base import NodeStory
-from .free import node_encoder
+from .free import FreeEncoder, node_encoder
 
 __all__ = ["NodeGuide", "inverse_softplus", "positive_scale"]
 
@@ -53,12 +53,19 @@ class NodeGuide(PyroModule):
                 self.encoder.start(name, -2.0, 0.1)
         self.options: dict[str, Any] = {**self.encoder.options, "amortised": amortised}
         level, scale = _mean_edge(story, graph)
+        if story.bias == "node" and story.likelihood != "normal" and not amortised:
+            self.encoder.imitate("node_bias_loc", graph, _degree_biases(graph))
         if "bias" in story.dims:
             self.bias_loc = nn.Parameter(torch.tensor(level))
             self.bias_log_scale = nn.Parameter(torch.tensor(-2.0))
         if story.likelihood == "normal":
             self.edge_scale_loc = nn.Parameter(torch.tensor(math.log(scale)))
             self.edge_scale_log_scale = nn.Parameter(torch.tensor(-3.0))
+
+    def free_head(self, name: str) -> nn.Parameter:
+        """The parameters (N, size) that a guide with ``amortised=False`` has for a head."""
+        assert isinstance(self.encoder, FreeEncoder)
+        return self.encoder.heads[name]
 
     def sample_global_bias(self) -> None:
         """Site `bias`."""
@@ -79,6 +86,20 @@ class NodeGuide(PyroModule):
         loc, log_scale = heads["node_bias_loc"], heads["node_bias_log_scale"]
         q = dist.Normal(loc.squeeze(-1), positive_scale(log_scale).squeeze(-1))
         return pyro.sample("node_bias", q)
+
+
+def _degree_biases(graph: Graph) -> Tensor:
+    """Logarithms of the degrees (of the strengths, where edges count), of mean 0: (N, 1)."""
+    x = (
+        torch.ones(graph.num_edges, device=graph.device)
+        if graph.weights is None
+        else graph.weights.float()
+    )
+    degree = torch.zeros(graph.num_nodes, device=graph.device)
+    for ends in graph.edge_index:
+        degree.index_add_(0, ends, x)
+    log_degree = torch.log(degree + 1.0)
+    return (log_degree - log_degree.mean())[:, None]
 
 
 def _mean_edge(story: NodeStory, graph: Graph) -> tuple[float, float]:

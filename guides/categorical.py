@@ -22,13 +22,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data import Graph
+from ..models.block_sums import block_sums
 from ..models.sbm import SBM
 from .base import NodeGuide, positive_scale
+from .free import FreeEncoder
 from .spectral import spectral_blocks
 
 __all__ = ["AmortisedCategorical"]
 
 _IMITATION_STEPS = 100
+_LEFT = 1e-6  # probability that a removed block keeps
 
 
 class AmortisedCategorical(NodeGuide):
@@ -39,7 +42,8 @@ class AmortisedCategorical(NodeGuide):
         graph: what the encoder is built for.
         initial: "spectral" starts the memberships at a spectral clustering, "random" at random ones. The bound of a
             block model has many optima; a flat start does not leave the one without communities.
-        confidence: probability of the initial block of a node, between 1 / K and 1.
+        confidence: probability of the initial block of a node, between 1 / K and 1. None: 0.8 for a clustering, and
+            0.1 + 0.9 / K for random blocks, of which little is meant to stay.
         seed: of the spectral clustering.
         baseline: of the learning signal of sampled memberships: a decaying average, or None.
         amortised: False gives every node logits of its own in place of an encoder.
@@ -55,13 +59,15 @@ class AmortisedCategorical(NodeGuide):
         graph: Graph,
         *,
         initial: Literal["spectral", "random"] = "spectral",
-        confidence: float = 0.8,
+        confidence: float | None = None,
         seed: int = 0,
         baseline: Literal["decaying"] | None = "decaying",
         amortised: bool = True,
         **encoder: Any,
     ) -> None:
         K = story.num_blocks
+        if confidence is None:
+            confidence = 0.8 if initial == "spectral" else 0.1 + 0.9 / K
         if initial not in ("spectral", "random"):
             raise ValueError(f"initial is 'spectral' or 'random', not {initial!r}")
         if baseline not in (None, "decaying"):
@@ -84,11 +90,7 @@ class AmortisedCategorical(NodeGuide):
         if not story.is_conjugate:
             first = F.one_hot(blocks, K).to(torch.get_default_dtype())
             q = story.table_given(graph, first, edge_scale=torch.ones(())).base_dist
-            if story.likelihood == "bernoulli":
-                raw = torch.stack((q.concentration1, q.concentration0)).log()
-            else:
-                raw = torch.stack((q.loc, q.scale.log()))
-            self.table_raw = nn.Parameter(raw.detach().clone())
+            self.table_raw = nn.Parameter(self._table_start(q).clone())
 
     def forward(self, graph: Graph) -> None:
         """Sample the latents of ``graph``; sites and plates are those of the story."""
@@ -115,18 +117,61 @@ class AmortisedCategorical(NodeGuide):
             if story.likelihood == "bernoulli":
                 return dist.Beta(first.exp(), second.exp()).to_event(1)
             return dist.Normal(first, positive_scale(second)).to_event(1)
-        if (e is None or e.dim() == 1) and (tau is None or tau.dim() == 0):
-            return story.table_given(graph, q, e, tau)
-        # plates further out (draws): one conditional for each of their biases and scales
-        draws = [
-            story.table_given(
-                graph, q, None if e is None else e[i], None if tau is None else tau[i, 0]
-            ).base_dist
-            for i in range(len(e if e is not None else tau))  # type: ignore[arg-type]
-        ]
-        names = list(draws[0].arg_constraints)
-        parameters = {n: torch.stack([getattr(d, n) for d in draws])[:, None] for n in names}
-        return type(draws[0])(**parameters).to_event(1)
+        # under plates further out (draws) nodes stand at dimension -1, and the entries of the table come after it
+        e = e if e is None or e.dim() == 1 else e.unsqueeze(-2)
+        return story.table_given(graph, q, e, None if tau is None else tau.unsqueeze(-1))
+
+    # -- removal moves ------------------------------------------------------------------------------------------
+
+    @property
+    def can_remove(self) -> bool:
+        """Whether blocks can be taken away, which needs logits of each node's own."""
+        return isinstance(self.encoder, FreeEncoder)
+
+    def removals(self, graph: Graph) -> list[tuple[int, int]]:
+        """Blocks in use and others to join them to, those of the most similar rates of edges first, at most 2 K."""
+        q = self._probabilities()
+        size = q.sum(0)
+        used = (size > 0.5).nonzero().squeeze(-1)
+        if len(used) < 2:
+            return []
+        x = q.new_ones(graph.num_edges)
+        theta = q.new_ones(graph.num_nodes)
+        if self.bias == "node":  # rates beyond what degrees say
+            theta = torch.bincount(graph.edge_index.flatten(), minlength=len(q)).to(q.dtype) + 0.5
+        edges, exposure = block_sums(graph, q, x, theta)
+        rate = self.story.table(
+            (edges + 0.1) / (exposure + 0.1)
+        ).sqrt()  # its noise is then about the same
+        weight = theta @ q
+        rows = torch.stack((rate, rate.mT))
+        distance = ((rows[:, :, None] - rows[:, None]) ** 2 * weight).sum((0, -1))
+        distance = distance * weight[:, None] * weight / (weight[:, None] + weight)
+        i, j = torch.triu_indices(len(used), len(used), 1)
+        pairs = torch.stack((used[i], used[j]), 1)
+        nearest = distance[pairs[:, 0], pairs[:, 1]].argsort()[: 2 * len(size)]
+        return [(a, b) if size[a] <= size[b] else (b, a) for a, b in pairs[nearest].tolist()]
+
+    def remove(self, graph: Graph, block: int, into: int) -> None:
+        """Join the nodes of a block to another, with the probabilities they had."""
+        q = self._probabilities().clone()
+        q[:, into] += q[:, block]
+        q[:, block] = 0.0
+        q = (q + _LEFT) / (1.0 + q.shape[1] * _LEFT)
+        self.free_head("membership_logits").data.copy_(q.log())
+        if not self.story.is_conjugate:
+            first = self.story.table_given(graph, q, edge_scale=torch.ones(())).base_dist
+            self.table_raw.data.copy_(self._table_start(first))
+
+    def _probabilities(self) -> Tensor:
+        return torch.softmax(self.free_head("membership_logits").detach(), -1)
+
+    def _table_start(self, q: Any) -> Tensor:
+        if self.likelihood == "bernoulli":
+            return torch.stack((q.concentration1, q.concentration0)).log().detach()
+        return torch.stack((q.loc, q.scale.log())).detach()
+
+    # -- the start ----------------------------------------------------------------------------------------------
 
     def _first_blocks(self, graph: Graph, initial: str, seed: int) -> Tensor:
         K = self.story.num_blocks
@@ -143,9 +188,8 @@ class AmortisedCategorical(NodeGuide):
         other = (1.0 - confidence) / (K - 1)
         target = torch.full((graph.num_nodes, K), other, device=blocks.device)
         target.scatter_(1, blocks[:, None], confidence)
-        if isinstance(self.encoder.heads, nn.ParameterDict):
-            with torch.no_grad():
-                self.encoder.heads["membership_logits"].copy_(target.log())
+        if isinstance(self.encoder, FreeEncoder):
+            self.encoder.imitate("membership_logits", graph, target.log())
             return
         optimizer = torch.optim.Adam(self.encoder.parameters(), lr=0.02)
         for _ in range(_IMITATION_STEPS):

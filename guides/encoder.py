@@ -20,6 +20,8 @@ from ..data import Graph
 
 __all__ = ["GCNEncoder", "normalised_adjacency"]
 
+_IMITATION_STEPS = 100
+
 Inputs = Literal["auto", "features", "one-hot", "both"]
 
 
@@ -150,6 +152,15 @@ class GCNEncoder(nn.Module):
             )
             convolution.bias.sub_(self(graph)[0][head].mean(0))
         self.train(training)
+
+    def imitate(self, head: str, graph: Graph, values: Tensor) -> None:
+        """Have a head start near given values, (N, size), by a short regression that moves all layers."""
+        optimizer = torch.optim.Adam(self.parameters(), lr=0.02)
+        for _ in range(_IMITATION_STEPS):
+            optimizer.zero_grad()
+            F.mse_loss(self(graph)[0][head], values).backward()
+            optimizer.step()
+        self.zero_grad()
 
     def _adjacency(self, graph: Graph) -> Tensor:
         if not (self.training and self.edge_dropout):

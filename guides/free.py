@@ -47,10 +47,16 @@ class FreeEncoder(nn.Module):
         with torch.no_grad():
             self.heads[head].mul_(spread).add_(level)
 
+    def imitate(self, head: str, graph: Graph, values: Tensor) -> None:
+        """Have a head start at given values, (N, size)."""
+        with torch.no_grad():
+            self.heads[head].copy_(values)
+
     def scatter(self, head: str, graph: Graph, spread: float) -> None:
         """Have every column of a head start with mean 0 and standard deviation ``spread`` over the nodes."""
         with torch.no_grad():
-            self.heads[head].normal_(std=spread)
+            x = self.heads[head].normal_()
+            x.sub_(x.mean(0)).mul_(spread / x.std(0))
 
 
 def node_encoder(

@@ -76,3 +76,30 @@ def _kl_kumaraswamy_beta(q: Kumaraswamy, p: Beta) -> Tensor:
         + (q.c - alpha) * mean_log_v
         - (q.d - 1.0) / q.d
     )
+
+
+def matching_beta(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """(c, d) of the Kumaraswamy whose log v has the mean and variance that it has under Beta(a, b), (K,) each.
+
+    With X = v^c ~ Beta(1, d), log v = log X / c; mean^2 / variance of log X rises with d and is inverted by bisection.
+    """
+    a, b = a.double(), b.double()
+    mean = torch.digamma(a) - torch.digamma(a + b)
+    variance = torch.polygamma(1, a) - torch.polygamma(1, a + b)
+    one = torch.ones_like(a)
+
+    def moments(log_d: Tensor) -> tuple[Tensor, Tensor]:
+        rest = 1.0 + log_d.exp()
+        return (
+            torch.digamma(one) - torch.digamma(rest),
+            torch.polygamma(1, one) - torch.polygamma(1, rest),
+        )
+
+    low, high = -12.0 * one, 60.0 * one
+    for _ in range(80):
+        middle = 0.5 * (low + high)
+        m, s = moments(middle)
+        below = m**2 / s < mean**2 / variance
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    c = moments(middle)[0] / mean
+    return c.float(), middle.exp().float()

@@ -9,7 +9,7 @@ from typing import Any
 import arviz as az
 import numpy as np
 
-__all__ = ["from_netcdf", "to_arviz"]
+__all__ = ["compare_posteriors", "from_netcdf", "to_arviz"]
 
 _V1 = int(az.__version__.split(".")[0]) >= 1
 
@@ -34,3 +34,12 @@ def to_arviz(
 def from_netcdf(path: str | Path) -> Any:
     """Read a posterior back, whichever of the two wrote it."""
     return az.from_netcdf(str(path))
+
+
+def compare_posteriors(posteriors: Mapping[str, Any]) -> tuple[Any, dict[str, np.ndarray]]:
+    """(table of ``az.compare``, k-hat of every unit by name), by leave-one-out of the ``edges``."""
+    loos = {
+        name: az.loo(data, pointwise=True, var_name="edges") for name, data in posteriors.items()
+    }
+    table = az.compare(loos) if _V1 else az.compare(loos, ic="loo")
+    return table, {name: np.asarray(loo.pareto_k).ravel() for name, loo in loos.items()}

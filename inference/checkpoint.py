@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..data import Graph
 from .elbo import InferenceError
+from .held_out import HeldOut
 from .run import Run
 from .settings import FitSettings
 
@@ -31,10 +32,16 @@ class Checkpoints:
 
     Arguments:
         folder: where the file goes; None keeps the state in memory alone.
+        held_out: what validates; a run resumes with the same, or its best state would be compared to another score.
     """
 
     def __init__(
-        self, run: Run, settings: FitSettings, graph: Graph, folder: str | Path | None
+        self,
+        run: Run,
+        settings: FitSettings,
+        graph: Graph,
+        folder: str | Path | None,
+        held_out: HeldOut | None = None,
     ) -> None:
         self.run, self.settings = run, settings
         self.file = None if folder is None else Path(folder) / "checkpoint.safetensors"
@@ -42,6 +49,7 @@ class Checkpoints:
             "story": _described(run.story),
             "guide": _described(run.guide),
             "graph": graph.fingerprint(),
+            "validation": None if held_out is None else held_out.fingerprint(),
         }
         self._good = {k: v.clone() for k, v in run.weights().items()}
         self._proposed: tuple[dict[str, Tensor], str] | None = None
@@ -104,12 +112,15 @@ class Checkpoints:
                 f"{self.file} was written with other settings ({', '.join(changed)}): resume with the same ones, or "
                 "fit anew"
             )
+        identity.setdefault("validation", self.identity["validation"])  # earlier versions kept none
         for kind, mine in json.loads(json.dumps(self.identity)).items():
             if identity.get(kind) != mine:
                 raise InferenceError(
                     f"{self.file} is of another {kind}: resume with the same one, or fit anew"
                 )
         self._restore(tensors)
+        # columns that an earlier version did not have stay empty
+        values["history"] = {**self.run.history, **values["history"]}
         for name, value in values.items():
             setattr(self.run, name, value)
         self._random_state = random_state

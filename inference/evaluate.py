@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from ..data import Graph, Split
 from .draws import chunk_size, evaluation_mode, posterior_traces
 from .metrics import calibration_scores, hits_at, ranking_scores
-from .predict import link_probabilities, probability_rows
+from .predict import expected_values, link_probabilities, probability_rows
 
 __all__ = ["ActiveCommunities", "Evaluation", "active_communities", "evaluate"]
 
@@ -39,7 +40,8 @@ class Evaluation:
         log_loss, brier, ece: on the natural, unbalanced dyads: a held-out link stands for E / (held-out links) links
             of the graph, a held-out non-link for its share of the non-links (Horvitz-Thompson weights).
         log_loss_all, ece_all: over all dyads of the full graph, those of training included.
-        expected_edges, edges: posterior mean number of edges among all dyads, and the truth.
+        expected_edges, edges: posterior mean number of edges among all dyads, and the truth. (Of Normal weights, which
+            are ranked by their means, calibration and expected edges are NaN.)
         active: communities of a node.
     """
 
@@ -80,20 +82,27 @@ def evaluate(
     device = next(story.buffers()).device
     train, full = split.train.to(device), split.full
     pairs, truth = split.pairs(part)
-    p = link_probabilities(story, guide, train, pairs, draws)
+    if story.likelihood == "normal":  # weights can be ranked, but are no probabilities
+        p = expected_values(story, guide, train, pairs, draws)
+        calibration = dict.fromkeys(_CALIBRATION, math.nan)
+    else:
+        p = link_probabilities(story, guide, train, pairs, draws)
+        calibration = calibration_scores(p, truth, natural_weights(truth, full))
+        calibration |= _all_dyads(story, guide, train, full, draws)
     auc, ap = ranking_scores(p, truth)
-    everything = _all_dyads(story, guide, train, full, draws)
     return Evaluation(
         part=part,
         draws=draws,
         auc=auc,
         ap=ap,
         hits={k: hits_at(k, p, truth) for k in hits},
-        **calibration_scores(p, truth, natural_weights(truth, full)),
-        **everything,
+        **calibration,
         edges=full.num_edges,
         active=active_communities(story, guide, train, draws),
     )
+
+
+_CALIBRATION = ("log_loss", "brier", "ece", "expected_edges", "log_loss_all", "ece_all")
 
 
 def natural_weights(truth: Tensor, full: Graph) -> np.ndarray:

@@ -21,11 +21,16 @@ __all__ = ["ExpectationELBO", "is_node_category"]
 class ExpectationELBO(DyadicELBO):
     """:class:`DyadicELBO` with node categories summed out where the edges are linear in each of them.
 
-    Arguments: as for :class:`DyadicELBO`.
+    Arguments:
+        kl_weight, num_particles: as for :class:`DyadicELBO`.
 
     Raises:
         InferenceError: a story without such memberships, or with edges that are not linear in them.
     """
+
+    def __init__(self, *, kl_weight: float = 1.0, num_particles: int = 1) -> None:
+        # a divergence that is not closed would ask for the density of what is no draw
+        super().__init__(kl_weight=kl_weight, num_particles=num_particles)
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
         known = self._structure

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Graph, GraphError, Split, read_graph, write_npz
+from . import classify, generate, predict
 from . import evaluate as evaluation
-from . import generate, predict
 from .checkpoint import read_tensors, write_tensors
 from .draws import chunk_size, evaluation_mode, posterior_traces
 from .elbo import InferenceError
@@ -55,7 +55,8 @@ class Fit:
         settings: how it was fitted.
         history: lists by step: ``step``, ``objective`` (what was maximised), ``elbo`` = likelihood - ``kl`` with the
             divergence at full weight whatever the warm-up (nats), ``active_communities`` (memberships of a node),
-            ``seconds``; by validation: ``val_step``, ``val_auc``, ``val_ap``.
+            ``seconds``; by validation: ``val_step``, and ``val_auc``, ``val_ap`` of links or
+            ``val_accuracy`` of labels.
         best_step: the step whose state validation chose; None: the last one.
         environment: versions of what it was fitted with.
     """
@@ -131,6 +132,26 @@ class Fit:
         with self._seeded(seed):
             return evaluation.evaluate(self.story, self.guide, split, part, draws)
 
+    def label_probabilities(self, draws: int = 200, seed: int | None = None) -> Tensor:
+        """Posterior mean class probabilities of all nodes under the label decoder, (N, C).
+
+        Raises:
+            ValueError: a story without a label decoder.
+        """
+        with self._seeded(seed):
+            return classify.label_probabilities(self.story, self.guide, self.graph, draws)
+
+    def classification(
+        self, nodes: Any, labels: Any, draws: int = 200, seed: int | None = None
+    ) -> classify.Classification:
+        """How well held-out nodes (P,) are classified, given their true classes (P,).
+
+        Raises:
+            ValueError: a story without a label decoder; nodes whose labels were fitted; ids or classes out of range.
+        """
+        with self._seeded(seed):
+            return classify.classification(self.story, self.guide, self.graph, nodes, labels, draws)
+
     def active_communities(
         self, draws: int = 200, seed: int | None = None
     ) -> evaluation.ActiveCommunities | None:
@@ -156,17 +177,18 @@ class Fit:
             ValueError: the encoder has one-hot inputs, or other features than the graph.
         """
         graph = graph.to(self.settings.device)
-        sums: dict[str, Tensor] = {}
+        sums: dict[str, Any] = {}
         with self._seeded(seed), evaluation_mode(self.story, self.guide):
             chunk = chunk_size(graph, self.story.width, draws)
             for trace in posterior_traces(self.story, self.guide, graph, draws, chunk):
                 for name, value in _of_nodes(self.story, trace).items():
-                    sums[name] = sums.get(name, torch.zeros_like(value[0])) + value.sum(0)
+                    # a small variance is the difference of two large means: float64
+                    sums[name] = sums.get(name, 0.0) + value.sum(0, dtype=torch.float64)
         means = {name: total / draws for name, total in sums.items()}
         if "square" in means:
             variance = means.pop("square") - means["embedding"] ** 2
             means["embedding_sd"] = variance.clamp(min=0).sqrt()
-        return NodePosterior(**means)
+        return NodePosterior(**{name: mean.float() for name, mean in means.items()})
 
     @property
     def tempered(self) -> str:
@@ -279,7 +301,7 @@ def _of_nodes(story: Any, trace: Any) -> dict[str, Tensor]:
         found["memberships"] = trace.nodes["memberships"]["value"].float()
     if "embedding" in trace.nodes:
         z = trace.nodes["embedding"]["value"]
-        found |= {"embedding": z, "square": z * z}
+        found |= {"embedding": z, "square": z.double() ** 2}
         if story.num_classes is not None:
             found["labels"] = torch.softmax(story.g(z), -1)
     return found

@@ -1,14 +1,20 @@
-"""How good predicted link probabilities are: ranking (scikit-learn) and calibration, weighted if need be."""
+"""How good predictions are: links by ranking (scikit-learn) and calibration, weighted if need be; classes of nodes."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 from torch import Tensor
 
-__all__ = ["calibration_bins", "calibration_scores", "hits_at", "ranking_scores"]
+__all__ = [
+    "calibration_bins",
+    "calibration_scores",
+    "classification_scores",
+    "hits_at",
+    "ranking_scores",
+]
 
 
 def ranking_scores(probabilities: Tensor, truth: Tensor) -> tuple[float, float]:
@@ -62,6 +68,26 @@ def calibration_scores(
         "log_loss": float(np.average(log_loss, weights=w)),
         "brier": float(np.average((p - y) ** 2, weights=w)),
         "ece": float(np.nansum(share * np.abs(confidence - frequency))),
+    }
+
+
+def classification_scores(probabilities: ArrayLike, truth: ArrayLike) -> dict[str, float]:
+    """Accuracy, macro-averaged F1 and log-loss (nats a node) of (P, C) class probabilities against (P,) classes.
+
+    The predicted class is the most probable one, the first of equals. Macro F1 averages over the classes that are
+    true or predicted of some node (scikit-learn's convention).
+
+    Raises:
+        ValueError: probabilities that are not finite.
+    """
+    p, y = _numpy(probabilities), _numpy(truth).astype(np.int64)
+    if not np.isfinite(p).all():
+        raise ValueError("class probabilities are not finite")
+    predicted = p.argmax(1)
+    return {
+        "accuracy": float(accuracy_score(y, predicted)),
+        "macro_f1": float(f1_score(y, predicted, average="macro", zero_division=0.0)),
+        "log_loss": float(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-12)).mean()),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,14 @@ from ._arviz import to_arviz
 from .draws import chunk_size, edge_distribution, evaluation_mode, posterior_traces
 from .statistics import STATISTICS, graph_statistics, p_value, weight_statistics
 
-__all__ = ["Check", "environment", "posterior_data", "posterior_predictive_check"]
+__all__ = [
+    "Check",
+    "DrawGroups",
+    "environment",
+    "groups_to_arviz",
+    "posterior_data",
+    "posterior_predictive_check",
+]
 
 _DYAD_LIMIT = (
     50_000  # observed dyads up to which log-likelihood and predictive edges are kept dyad by dyad
@@ -42,34 +50,51 @@ def posterior_data(
         draws: posterior draws.
         predictive_draws: how many of them also draw a graph.
     """
-    groups = _Groups.of(story, graph, predictive_draws)
+    groups = DrawGroups.of(story, graph, predictive_draws)
     with evaluation_mode(story, guide):
         chunk = chunk_size(graph, max(story.width, groups.width), draws)
         for trace in posterior_traces(story, guide, graph, draws, chunk):
             groups.add(trace)
-    observed, constant = groups.observed()
+    return groups_to_arviz([groups], attrs)
+
+
+def groups_to_arviz(
+    chains: Sequence[DrawGroups],
+    attrs: Mapping[str, Any],
+    sample_stats: Mapping[str, np.ndarray] | None = None,
+) -> Any:
+    """ArviZ data from the draws of one or several chains, as :func:`posterior_data` describes it.
+
+    Arguments:
+        chains: one entry a chain, all of one story and graph and with as many draws.
+        sample_stats: what is known of the draws, (chain, draw) each.
+    """
+    first = chains[0]
+    story, graph = first.story, first.graph
+    observed, constant = first.observed()
     coords: dict[str, Any] = {
         "node": list(graph.names) if graph.names else np.arange(graph.num_nodes),
     }
     for name, named in story.dims.items():
-        for dim, size in zip(named, groups.posterior[name][0].shape[1:], strict=True):
+        for dim, size in zip(named, first.posterior[name][0].shape[1:], strict=True):
             coords.setdefault(dim, np.arange(size))
     per_node = ("node",)
     dims: dict[str, tuple[str, ...]] = {
         **story.dims,
         "degree": per_node,
         "labels": per_node,
-        "edges": ("dyad",) if groups.by_dyad else per_node,
+        "edges": ("dyad",) if first.by_dyad else per_node,
         "dyad_i": ("dyad",),
         "dyad_j": ("dyad",),
     }
-    if groups.by_dyad:
+    if first.by_dyad:
         coords["dyad"] = np.arange(graph.num_dyads)
     return to_arviz(
         {
-            "posterior": _stack(groups.posterior),
-            "posterior_predictive": _stack(groups.predictive),
-            "log_likelihood": _stack(groups.log_likelihood),
+            "posterior": _stack([c.posterior for c in chains]),
+            "posterior_predictive": _stack([c.predictive for c in chains]),
+            "log_likelihood": _stack([c.log_likelihood for c in chains]),
+            "sample_stats": dict(sample_stats or {}),
             "observed_data": observed,
             "constant_data": constant,
         },
@@ -137,8 +162,8 @@ def environment() -> dict[str, str]:
 
 
 @dataclass
-class _Groups:
-    """Arrays by group, one entry a chunk of draws."""
+class DrawGroups:
+    """The draws of one chain as arrays by group, one entry a chunk of them."""
 
     story: Any
     graph: Graph
@@ -152,7 +177,7 @@ class _Groups:
     predicted: int = 0
 
     @classmethod
-    def of(cls, story: Any, graph: Graph, wanted: int) -> _Groups:
+    def of(cls, story: Any, graph: Graph, wanted: int) -> DrawGroups:
         by_dyad = graph.num_dyads <= _DYAD_LIMIT
         pairs = graph.observed_pairs() if by_dyad else None
         weights = None if story.likelihood == "bernoulli" else graph.weights
@@ -214,7 +239,10 @@ class _Groups:
         graph = self.graph
         x = torch.ones(graph.num_edges) if graph.weights is None else graph.weights
         found = self._statistics(graph.edge_index, x)
-        observed = {k: np.asarray(torch.as_tensor(v).cpu()) for k, v in found.items()}
+        # numbers stay float64, as those of the predictive graphs are: equal graphs are ties
+        observed = {
+            k: v.cpu().numpy() if isinstance(v, Tensor) else np.asarray(v) for k, v in found.items()
+        }
         constant: dict[str, np.ndarray] = {}
         if self.pairs is not None and self.values is not None:
             whole = torch.int8 if self.story.likelihood == "bernoulli" else self.values.dtype
@@ -250,8 +278,9 @@ def _sparse(pairs: Tensor, n: int) -> sp.csr_matrix:
     return both
 
 
-def _stack(group: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate(chunks)[None] for name, chunks in group.items()}
+def _stack(chains: list[dict[str, list[np.ndarray]]]) -> dict[str, np.ndarray]:
+    """(chain, draw, ...) by name, from chunks of draws by chain."""
+    return {name: np.stack([np.concatenate(c[name]) for c in chains]) for name in chains[0]}
 
 
 def as_attribute(value: Any) -> str | int | float:

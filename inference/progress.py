@@ -15,26 +15,31 @@ _LINES = 10  # in a pipe
 
 
 class ProgressBar:
-    """Step, ELBO, active communities, seconds left. Silent unless made by :meth:`choose` to speak."""
+    """Step, ELBO (or log joint), active communities, seconds left. Silent unless made by :meth:`choose` to speak."""
 
-    def __init__(self, steps: int, console: Console | None) -> None:
+    def __init__(
+        self, steps: int, console: Console | None, words: tuple[str, str] = ("fit", "ELBO")
+    ) -> None:
         self._steps, self._console = steps, console
+        self._task_name, self._objective = words
         self._bar: Progress | None = None
 
     @classmethod
-    def choose(cls, steps: int, progress: bool | None) -> ProgressBar:
-        """A bar, for True or on a terminal; nothing for False."""
+    def choose(
+        cls, steps: int, progress: bool | None, words: tuple[str, str] = ("fit", "ELBO")
+    ) -> ProgressBar:
+        """A bar, for True or on a terminal; nothing for False. ``words`` name the task and what ``elbo`` is."""
         console = Console(stderr=True)
         show = console.is_terminal if progress is None else progress
-        return cls(steps, console if show else None)
+        return cls(steps, console if show else None, words)
 
     def __enter__(self) -> Self:
         if self._console is not None and self._console.is_terminal:
             self._bar = Progress(
-                TextColumn("[bold]fit"),
+                TextColumn(f"[bold]{self._task_name}"),
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
-                TextColumn("ELBO {task.fields[elbo]}"),
+                TextColumn(self._objective + " {task.fields[elbo]}"),
                 TextColumn("active {task.fields[active]}"),
                 TextColumn("{task.fields[validation]}"),
                 TimeRemainingColumn(compact=True),
@@ -43,7 +48,7 @@ class ProgressBar:
             )
             self._bar.start()
             self._task = self._bar.add_task(
-                "fit", total=self._steps, elbo="-", active="-", validation=""
+                self._task_name, total=self._steps, elbo="-", active="-", validation=""
             )
         return self
 
@@ -56,13 +61,16 @@ class ProgressBar:
         fields: dict[str, Any] = {
             "elbo": f"{sum(recent) / len(recent):,.1f}",
             "active": "-" if math.isnan(active) else f"{active:.1f}",
-            "validation": f"val AUC {history['val_auc'][-1]:.3f}" if history["val_auc"] else "",
+            "validation": _validated(history),
         }
         if self._bar is not None:
             self._bar.update(self._task, completed=done, **fields)
         elif done == self._steps or done % max(1, self._steps // _LINES) == 0:
             left = history["seconds"][-1] / done * (self._steps - done)
-            text = f"step {done}/{self._steps}  ELBO {fields['elbo']}  active {fields['active']}"
+            text = (
+                f"step {done}/{self._steps}  {self._objective} {fields['elbo']}  "
+                f"active {fields['active']}"
+            )
             self._console.print(
                 f"{text}  {fields['validation']}  {left:.0f} s left", highlight=False
             )
@@ -75,3 +83,10 @@ class ProgressBar:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+def _validated(history: dict[str, list[float]]) -> str:
+    for name, words in (("val_auc", "val AUC"), ("val_accuracy", "val accuracy")):
+        if history.get(name):
+            return f"{words} {history[name][-1]:.3f}"
+    return ""

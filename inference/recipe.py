@@ -31,6 +31,46 @@ _GUIDES = {
     "GAE": ("AmortisedPoint",),
 }
 
+_EXACT = {"gradient": "local_expectation", "steps": 1500, "kl_warmup": 500}
+_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
+    "dglfrm": {
+        "story": {"truncation": 10, "alpha": 2.0, "decoder": (32, 16), "bias": "global"},
+        "guide": {"name": "StructuredMeanField", "hidden": (64,)},
+        "fit": _EXACT,
+    },
+    "dglfrm-b": {
+        "story": {
+            "truncation": 10,
+            "alpha": 2.0,
+            "decoder": (32, 16),
+            "bias": "global",
+            "strengths": False,
+        },
+        "guide": {"name": "StructuredMeanField", "hidden": (64,), "membership_spread": 1.0},
+        "fit": _EXACT,
+    },
+    "lfrm": {
+        "story": {"name": "LFRM", "truncation": 10, "alpha": 2.0, "bias": "global"},
+        "guide": {"name": "StructuredMeanField", "amortised": False, "membership_spread": 1.0},
+        "fit": _EXACT,
+    },
+    "sbm": {
+        "story": {"name": "SBM", "num_blocks": 4},
+        "guide": {"name": "AmortisedCategorical", "amortised": False},
+        "fit": {"gradient": "expectation", "steps": 500, "learning_rate": 0.05},
+    },
+    "vgae": {
+        "story": {"name": "VGAE", "dimension": 16, "bias": "global"},
+        "guide": {"name": "AmortisedNormal", "hidden": (32,)},
+        "fit": {"steps": 500},
+    },
+    "gae": {
+        "story": {"name": "GAE", "dimension": 16, "bias": "global"},
+        "guide": {"name": "AmortisedPoint", "hidden": (32,)},
+        "fit": {"steps": 200},
+    },
+}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -57,19 +97,30 @@ class Recipe:
         self.settings  # noqa: B018 - validates
 
     @classmethod
-    def default(cls, strengths: bool = True) -> Recipe:
-        """DGLFRM (without strengths, DGLFRM-B) for a graph of which nothing is known; where the command line starts.
+    def default(cls, model: str = "dglfrm", **story: Any) -> Recipe:
+        """A recipe for a graph of which nothing is known; where the command line starts.
 
-        A global bias, because sparse graphs need one; exact memberships; the prior phased in. Without strengths a flat
-        start stays at the prior, so that communities start apart.
+        Sparse graphs need a bias, and block models a start that is not flat; the prior is phased in where memberships
+        overlap. A block model has its memberships summed out where that is exact.
+
+        Arguments:
+            model: dglfrm, dglfrm-b, lfrm, sbm, vgae or gae.
+            story: options of the story that are set.
+
+        Raises:
+            ValueError: another model, or an option that its story does not know.
         """
-        story = {"truncation": 10, "alpha": 2.0, "decoder": (32, 16), "bias": "global"}
-        guide = {"name": "StructuredMeanField", "hidden": (64,)}
-        return cls(
-            story=story if strengths else {**story, "strengths": False},
-            guide=guide if strengths else {**guide, "membership_spread": 1.0},
-            fit={"gradient": "local_expectation", "steps": 1500, "kl_warmup": 500},
-        )
+        if model not in _DEFAULTS:
+            raise ValueError(f"there is no model {model!r}; known are {', '.join(_DEFAULTS)}")
+        found = cls(**_DEFAULTS[model]).override(story=story)
+        options = found.story
+        if (
+            model == "sbm"
+            and options.get("bias") == "node"
+            and options.get("likelihood") != "poisson"
+        ):
+            return found.override(fit={"gradient": "local_expectation"})
+        return found
 
     @classmethod
     def read(cls, path: str | Path) -> Recipe:
@@ -95,6 +146,11 @@ class Recipe:
         """The same recipe with some options replaced, given by table: ``override(fit={"steps": 100})``."""
         return Recipe(**{n: {**getattr(self, n), **changes.get(n, {})} for n in _TABLES})
 
+    def without(self, table: str, *names: str) -> Recipe:
+        """The same recipe with some options of a table left to their defaults."""
+        kept = {k: v for k, v in getattr(self, table).items() if k not in names}
+        return Recipe(**{n: kept if n == table else getattr(self, n) for n in _TABLES})
+
     @property
     def settings(self) -> FitSettings:
         return FitSettings.from_dict(dict(self.fit))
@@ -107,6 +163,11 @@ class Recipe:
             options.setdefault("num_features", graph.features.shape[1])
         if "kind" in _parameters(story_class):
             options.setdefault("kind", graph_kind(graph))
+            # as with num_nodes: those of this graph, so that the prior can draw others like it
+            options["sides"] = None
+            if options["kind"] == "bipartite" and graph.parts is not None:
+                ones = int(graph.parts.sum())
+                options["sides"] = (graph.num_nodes - ones, ones)
         if options.get("num_classes") == "auto":
             options["num_classes"] = _classes_of(graph)
         options.pop("num_nodes", None)
@@ -128,7 +189,7 @@ class Recipe:
         guide = self.guide.get("name", _GUIDES[story][0])
         if guide not in _GUIDES[story]:
             known = ", ".join(_GUIDES[story])
-            raise ValueError(f"there is no guide {guide!r} for {story}; known are {known}")
+            raise ValueError(f"there is no guide {guide!r}; known are {known} for {story}")
         return getattr(models, story), getattr(guides, guide)
 
 

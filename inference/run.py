@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .elbo import DyadicELBO
+from .held_out import SCORES
 from .settings import FitSettings
 
 __all__ = ["Run"]
@@ -48,8 +49,7 @@ class Run:
             "active_communities",
             "seconds",
             "val_step",
-            "val_auc",
-            "val_ap",
+            *SCORES,
         )
         run = cls(story, guide, elbo, optimizer, {n: [] for n in names})
         if settings.averaging:

@@ -14,11 +14,11 @@ __all__ = ["FitSettings", "Gradient"]
 Gradient = Literal[
     "dyadic",
     "local_expectation",
-    "expectation",
     "reinforce",
     "concrete",
     "disarm",
     "straight_through",
+    "expectation",
 ]
 Schedule = Literal["constant", "cosine"]
 
@@ -49,6 +49,8 @@ class FitSettings:
         kl_hold: steps at a hundredth of that weight before it rises, with kl_warmup.
         settle: steps after the others, from the chosen state, with dropout off and the encoder at rest: what dropout
             moved in the story's weights and biases settles on the posterior that is used. 0 is off.
+        remove_every: steps between removal moves, which empty communities that the bound does without (SBM and LFRM
+            with amortised=False; see :mod:`~graphlore.inference.removal`), after the warm-up; 0 is off.
         averaging: decay of an exponential moving average of the weights, which then is the result; 0 is off.
         validate_every: steps between validations, when there is something to validate on.
         validation_draws: posterior draws a validation averages over.
@@ -74,6 +76,7 @@ class FitSettings:
     kl_warmup: int = 0
     kl_hold: int = 0
     settle: int = 0
+    remove_every: int = 0
     averaging: float = 0.0
     validate_every: int = 25
     validation_draws: int = 20
@@ -91,7 +94,7 @@ class FitSettings:
                 value,
                 "at least 1, a whole number",
             )
-        for name in ("kl_warmup", "kl_hold", "settle", "seed"):
+        for name in ("kl_warmup", "kl_hold", "settle", "remove_every", "seed"):
             _require(
                 _is_whole(value := getattr(self, name)) and value >= 0,
                 name,

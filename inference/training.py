@@ -19,11 +19,11 @@ from .disarm import DisarmELBO
 from .elbo import DyadicELBO
 from .expectation import ExpectationELBO
 from .fitted import Fit
+from .held_out import HeldOut, HeldOutLabels, HeldOutLinks, chosen_by
 from .local_expectation import LocalExpectationELBO
-from .metrics import ranking_scores
-from .predict import link_probabilities
 from .progress import ProgressBar
 from .relaxation import as_fitted, exact_memberships
+from .removal import check_removals, remove_communities
 from .run import Run
 from .seeds import seeded
 from .settings import FitSettings
@@ -31,7 +31,6 @@ from .settings import FitSettings
 __all__ = ["fit"]
 
 Callback = Callable[[int, dict[str, list[float]]], None]
-Validation = tuple[Tensor, Tensor]
 
 _SMALL = 500  # nodes
 
@@ -42,7 +41,8 @@ def fit(
     graph: Graph | Split,
     settings: FitSettings | None = None,
     *,
-    validation: Validation | None = None,
+    validation: tuple[Tensor, Tensor] | None = None,
+    label_validation: tuple[Any, Any] | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
     progress: bool | None = None,
@@ -55,9 +55,11 @@ def fit(
         story: the generative story, called as ``story(graph)``.
         guide: its guide, called as ``guide(graph)``. Both are changed in place.
         graph: what is observed; of a :class:`~graphlore.data.Split` the training graph is, and its validation pairs
-            choose the best state.
+            choose the best state, unless labels do.
         settings: how to fit; or give its fields as ``options``.
         validation: dyads (2, P) and their truth (P,); the state with the best mean of AUC and AP is the result.
+        label_validation: nodes (P,) and their classes (P,), which ``graph`` does not hold; the state that classifies
+            them with the best accuracy is the result. In place of ``validation``.
         folder: where checkpoints go; none are written without it.
         resume: go on from the checkpoint in ``folder``, to the same result as if never interrupted.
         progress: show a bar (or, where there is no terminal, a line now and then); None: only on a terminal.
@@ -67,29 +69,38 @@ def fit(
         a :class:`Fit`: weights, history, settings and what can be asked of the posterior.
 
     Raises:
-        ValueError: settings that contradict each other or the story.
+        ValueError: settings that contradict each other or the story; held-out labels that the story cannot predict or
+            the graph already tells.
         InferenceError: an objective or gradient that is not finite. Story and guide then hold the last good state,
             and so does the checkpoint.
     """
     if settings is not None and options:
         raise ValueError(f"give settings or options, not both: {sorted(options)}")
     settings = FitSettings(**options) if settings is None else settings
-    if isinstance(graph, Split):
-        validation = (
-            graph.pairs("val") if validation is None and graph.val_edges.numel() else validation
+    if validation is not None and label_validation is not None:
+        raise ValueError(
+            "a state is chosen by links or by labels: give validation or label_validation, not both"
         )
+    if isinstance(graph, Split):
+        if validation is None and label_validation is None and graph.val_edges.numel():
+            validation = graph.pairs("val")
         graph = graph.train
     if resume and folder is None:
         raise ValueError("resume=True needs the folder that holds the checkpoint")
+    if settings.remove_every:
+        check_removals(guide)
     device = torch.device(settings.device)
     graph = graph.to(device)
     story.to(device)
     guide.to(device)
+    held_out: HeldOut | None = None
     if validation is not None:
-        validation = (validation[0].to(device), validation[1].to(device))
+        held_out = HeldOutLinks(validation[0].to(device), validation[1].to(device))
+    elif label_validation is not None:
+        held_out = HeldOutLabels.check(story, graph, *label_validation)
 
     run = Run.start(story, guide, _estimator(settings), settings)
-    checkpoints = Checkpoints(run, settings, graph, folder)
+    checkpoints = Checkpoints(run, settings, graph, folder, held_out)
     if resume:
         checkpoints.load()
     frozen = [p for m in (story, guide) for p in m.parameters() if not p.requires_grad]
@@ -104,7 +115,7 @@ def fit(
         if resume:
             checkpoints.load_random_state()
         try:
-            _loop(run, graph, validation, settings, checkpoints, bar, callbacks)
+            _loop(run, graph, held_out, settings, checkpoints, bar, callbacks)
         finally:
             guide.requires_grad_(True)
             for parameter in frozen:
@@ -148,7 +159,7 @@ def _estimator(settings: FitSettings) -> DyadicELBO:
 def _loop(
     run: Run,
     graph: Graph,
-    validation: Validation | None,
+    held_out: HeldOut | None,
     settings: FitSettings,
     checkpoints: Checkpoints,
     bar: ProgressBar,
@@ -160,8 +171,10 @@ def _loop(
         _step(run, graph, settings, checkpoints, first)
         run.seconds = time.perf_counter() - started
         run.history["seconds"].append(run.seconds)
-        if validation is not None and not run.settled and _is_due(run.step, settings):
-            _validate(run, graph, validation, settings, checkpoints)
+        if held_out is not None and not run.settled and _is_due(run.step, settings):
+            _validate(run, graph, held_out, settings, checkpoints)
+        if not run.settled and _removes(run.step, settings):
+            remove_communities(run, graph)
         bar.update(run.history)
         for callback in callbacks:
             callback(run.step - 1, run.history)
@@ -215,6 +228,14 @@ def _step(
     run.history["active_communities"].append(run.elbo.last.get("active", math.nan))
 
 
+def _removes(done: int, settings: FitSettings) -> bool:
+    """Whether removals are tried now: not before the warm-up ends, nor at the very end, where nothing would settle."""
+    every = settings.remove_every
+    return (
+        bool(every) and done % every == 0 and settings.warm_after <= done <= settings.steps - every
+    )
+
+
 def _is_due(done: int, settings: FitSettings) -> bool:
     return done % settings.validate_every == 0 or done == settings.steps
 
@@ -234,27 +255,24 @@ def _learning_rate(step: int, settings: FitSettings) -> float:
 
 
 def _validate(
-    run: Run, graph: Graph, validation: Validation, settings: FitSettings, checkpoints: Checkpoints
+    run: Run, graph: Graph, held_out: HeldOut, settings: FitSettings, checkpoints: Checkpoints
 ) -> None:
     """Score the current (averaged) weights with exact memberships; keep them if they are the best so far."""
-    pairs, truth = validation
     raw = {k: v.clone() for k, v in run.weights().items()}
     if run.average:
         run.put(run.average)
     try:
         with exact_memberships(run.story, run.guide), seeded(settings.seed, settings.device):
-            p = link_probabilities(
-                run.story, run.guide, graph, pairs, draws=settings.validation_draws
-            )
-        auc, ap = ranking_scores(p, truth)
+            scores = held_out.scores(run.story, run.guide, graph, settings.validation_draws)
     except ValueError as error:  # Pyro and scikit-learn refuse what is not a number
         raise checkpoints.break_down(run.step - 1, f"validation failed ({error})") from None
     run.history["val_step"].append(run.step - 1)
-    run.history["val_auc"].append(auc)
-    run.history["val_ap"].append(ap)
+    for name, score in scores.items():
+        run.history[name].append(score)
     if run.step >= settings.warm_after:  # before that the objective is not yet the one asked for
         run.waited += 1
-        if 0.5 * (auc + ap) > run.best_score:
-            run.best_score, run.best_step, run.waited = 0.5 * (auc + ap), run.step - 1, 0
+        score = chosen_by(run.history, -1)
+        if score > run.best_score:
+            run.best_score, run.best_step, run.waited = score, run.step - 1, 0
             run.best = {k: v.clone() for k, v in run.weights().items()}
     run.put(raw)

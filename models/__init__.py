@@ -4,8 +4,9 @@ from .base import NodeStory
 from .blocks import BlockBernoulli, BlockNormal, BlockPoisson
 from .concrete import Concrete, LogitConcrete, StraightThrough, StraightThroughBernoulli
 from .dglfrm import DGLFRM
-from .dyadic import Dyadic, DyadicBernoulli, DyadicNormal, DyadicPoisson, balanced_weights
+from .dyadic import Dyadic
 from .features import BernoulliFeatures
+from .laws import DyadicBernoulli, DyadicNormal, DyadicPoisson, balanced_weights
 from .lfrm import LFRM
 from .message_passing import Arcs, GatedSum, PairScore, Propagation
 from .sbm import SBM

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import pyro
@@ -29,7 +29,8 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..data import Graph
-from .dyadic import Dyadic, DyadicBernoulli, DyadicNormal, DyadicPoisson, balanced_weights
+from .dyadic import Dyadic
+from .laws import DyadicBernoulli, DyadicNormal, DyadicPoisson, balanced_weights
 from .subsampled import SubsampledDyads
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "check_choice",
     "check_count",
     "check_positive",
+    "check_two",
     "graph_kind",
 ]
 
@@ -102,6 +104,8 @@ class NodeStory(PyroModule):
         check_choice("bias", bias, ("none", "global", "node"))
         if isinstance(class_weight, str) and class_weight != "balanced":
             raise ValueError(f"class_weight is None, 'balanced' or a number, not {class_weight!r}")
+        if class_weight is not None and class_weight != "balanced":
+            check_positive("class_weight", class_weight)
         if absent_sample is not None and absent_sample < 1:
             raise ValueError(
                 f"absent_sample is None or a number of dyads, at least 1, not {absent_sample}"
@@ -109,10 +113,15 @@ class NodeStory(PyroModule):
         for given, option in ((class_weight, "class_weight"), (absent_sample, "absent_sample")):
             if given is not None and likelihood != "bernoulli":
                 raise ValueError(f"{option} is for Bernoulli edges, not likelihood={likelihood!r}")
-        if sides is not None and (kind != "bipartite" or sum(sides) != num_nodes):
+        told = kind == "bipartite" and sides is not None and len(sides) == 2
+        if sides is not None and not (told and min(sides) >= 1 and sum(sides) == num_nodes):
             raise ValueError(
-                f"sides are the nodes of either side of a bipartite graph, {num_nodes} in all, not {sides}"
+                f"sides are the nodes of either side of a bipartite graph, {num_nodes} in all and some on each, "
+                f"not {sides}"
             )
+        check_two("bias_scale", bias_scale, "two positive numbers")
+        for scale in bias_scale:
+            check_positive("bias_scale is two positive numbers: each", scale)
         if num_classes is not None and not self.decodes_labels:
             raise ValueError(
                 f"{type(self).__name__} has no embedding to decode labels from: leave out num_classes"
@@ -350,6 +359,11 @@ def check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
 def check_positive(name: str, value: object, meaning: str = "a positive number") -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise ValueError(f"{name} is {meaning}, not {value}")
+
+
+def check_two(name: str, value: Any, meaning: str = "two numbers") -> None:
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise ValueError(f"{name} is {meaning}, not {value!r}")
 
 
 def check_count(name: str, value: object, meaning: str) -> None:

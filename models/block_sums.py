@@ -22,10 +22,10 @@ def block_sums(
     Arguments:
         memberships: z, (N, K), one-hot rows or rows of probabilities.
         values: x of the edges of ``graph``, (E,).
-        propensities: theta, (N,); ones if None.
+        propensities: theta, (..., N); ones if None.
 
     Returns:
-        (edges, exposure): (K(K+1)/2,) each for an undirected graph, k <= l row by row; else (K^2,).
+        (edges, exposure): (P,) and (..., P), P = K(K+1)/2 for an undirected graph, k <= l row by row; else K^2.
     """
     z = memberships
     u = z if propensities is None else propensities.unsqueeze(-1) * z
@@ -34,16 +34,16 @@ def block_sums(
         i, j = pairs
         if graph.parts is not None:  # the end of side 0 first
             i, j = torch.where(graph.parts[i] == 0, pairs, pairs.flip(0))
-        first = z[i] if x is None else x.unsqueeze(-1) * z[i]
-        return first.mT @ z[j]
+        first = z[..., i, :] if x is None else x.unsqueeze(-1) * z[i]
+        return first.mT @ z[..., j, :]
 
     edges = over(graph.edge_index, z, values)
     if graph.parts is not None:
         first = (graph.parts == 0).unsqueeze(-1)
-        exposure = torch.outer((u * first).sum(0), (u * ~first).sum(0))
+        exposure = _outer((u * first).sum(-2), (u * ~first).sum(-2))
     else:
-        total = u.sum(0)
-        exposure = torch.outer(total, total) - u.mT @ u  # ordered pairs of different nodes
+        total = u.sum(-2)
+        exposure = _outer(total, total) - u.mT @ u  # ordered pairs of different nodes
     undirected = graph.parts is None and not graph.directed
     if undirected:
         exposure = 0.5 * exposure
@@ -56,5 +56,10 @@ def block_sums(
         edges, exposure = edges + edges.mT, exposure + exposure.mT
         once = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
         i, j = torch.triu_indices(*edges.shape, device=z.device)
-        return (edges * (1.0 - 0.5 * once))[i, j], (exposure * (1.0 - 0.5 * once))[i, j]
-    return edges.flatten(), exposure.flatten()
+        edges, exposure = edges * (1.0 - 0.5 * once), exposure * (1.0 - 0.5 * once)
+        return edges[i, j], exposure[..., i, j]
+    return edges.flatten(), exposure.flatten(-2)
+
+
+def _outer(x: Tensor, y: Tensor) -> Tensor:
+    return x.unsqueeze(-1) * y.unsqueeze(-2)

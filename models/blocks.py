@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .dyadic import Dyadic, DyadicBernoulli, DyadicNormal, DyadicPoisson, pair_products
+from .dyadic import Dyadic, pair_products
+from .laws import DyadicBernoulli, DyadicNormal, DyadicPoisson
 
 __all__ = ["BlockBernoulli", "BlockNormal", "BlockPoisson"]
 
@@ -34,9 +35,6 @@ class _Blocks(Dyadic):
         others: those of :class:`Dyadic`, without factors and biases.
     """
 
-    #: the density is linear in the membership of every node
-    is_multilinear = True
-
     def __init__(
         self,
         memberships: Tensor,
@@ -44,8 +42,14 @@ class _Blocks(Dyadic):
         node_bias: Tensor | None = None,
         **others: Any,
     ) -> None:
-        super().__init__(memberships, memberships @ table.mT, node_bias, **others)
+        both_ends = node_bias if others.get("directed") else None  # else one bias is of both anyway
+        super().__init__(memberships, memberships @ table.mT, node_bias, both_ends, **others)
         self.memberships, self.table = memberships, table
+
+    @property
+    def is_multilinear(self) -> bool:
+        """Whether the density is linear in the membership of every node: unless its dyads are weighted."""
+        return self.is_linear
 
     def _batched(self) -> dict[str, tuple[Tensor | None, int]]:
         return {"memberships": (self.memberships, 2), "table": (self.table, 2)}
@@ -81,7 +85,8 @@ class BlockBernoulli(_Blocks, DyadicBernoulli):
     """Bernoulli edges with the log odds T of their blocks."""
 
     def untempered(self) -> BlockBernoulli:
-        return self
+        options = {**self._options(), "weights": (1.0, 1.0)}
+        return BlockBernoulli(self.memberships, self.table, **options)
 
 
 class BlockPoisson(_Blocks, DyadicPoisson):

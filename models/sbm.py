@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from ..data import Graph
 from .affinities import free_entries, pair_table, times_table
-from .base import Kind, Likelihood, NodeStory, check_count, check_positive, events_of
+from .base import Kind, Likelihood, NodeStory, check_count, check_positive, check_two, events_of
 from .block_sums import block_sums
 from .blocks import BlockBernoulli, BlockNormal, BlockPoisson
 from .dyadic import Dyadic
@@ -89,7 +89,9 @@ class SBM(NodeStory):
         )
         check_count("num_blocks", num_blocks, "the number of blocks")
         check_positive("alpha", alpha, "a positive concentration")
-        a, b = block_prior or _PRIORS[likelihood]
+        block_prior = _PRIORS[likelihood] if block_prior is None else block_prior
+        check_two("block_prior", block_prior)
+        a, b = block_prior
         check_positive("the second number of block_prior", b)
         if likelihood != "normal":
             check_positive("the first number of block_prior", a)
@@ -195,8 +197,8 @@ class SBM(NodeStory):
 
         Arguments:
             memberships: one-hot rows, (N, K).
-            node_bias: e, (N,), of counts.
-            edge_scale: tau, of real weights.
+            node_bias: e, (..., N), of counts.
+            edge_scale: tau, (..., 1), of real weights.
         """
         x = graph.weights if self.likelihood != "bernoulli" else None
         x = memberships.new_ones(graph.num_edges) if x is None else x.to(memberships.dtype)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .cumulants import softplus
-from .dyadic import DyadicBernoulli
+from .laws import DyadicBernoulli
 
 __all__ = ["NodeBlockDyads", "SubsampledDyads"]
 
@@ -55,10 +55,10 @@ class SubsampledDyads(DyadicBernoulli):
     def absent(self, present: Tensor) -> Tensor:
         """The sampled absent dyads of a graph with these present ones, (2, m); (2, 0) where none are absent."""
         if self._drawn is None or not torch.equal(self._drawn[0], present):
-            self._drawn = (present, self._draw(present))
+            self._drawn = (present, self._draw_absent(present))
         return self._drawn[1]
 
-    def _draw(self, present: Tensor) -> Tensor:
+    def _draw_absent(self, present: Tensor) -> Tensor:
         taken = present if self.missing is None else torch.cat((present, self.missing), 1)
         keys = self._keys(taken).sort().values
         found = present[:, :0]

@@ -138,7 +138,7 @@ class TotalCumulant(torch.autograd.Function):
         ctx.grads = (None, None) if gradient is None else gradient.read(batch)
         # not one after another: large graphs have more tiles than float32 can add up in turn
         total = torch.stack(sums).sum(0).reshape(batch)
-        if of_rows is None:
+        if of_rows is None or of_columns is None:
             return total, None
         nodes = of_rows if shape != "bipartite" else torch.cat((of_rows, of_columns), -1)
         nodes = nodes.reshape(batch + nodes.shape[1:])

@@ -18,6 +18,8 @@ from .checks import (
     roc,
     verdict,
 )
+from .communities import communities
+from .comparison import membership_comparison
 from .gallery import save_all
 from .graphs import adjacency, generated
 from .latents import memberships, sticks, strengths
@@ -34,11 +36,13 @@ __all__ = [
     "active_communities",
     "adjacency",
     "calibration",
+    "communities",
     "degrees",
     "drawing_order",
     "elbo",
     "formula_html",
     "generated",
+    "membership_comparison",
     "memberships",
     "node_order",
     "p_value",

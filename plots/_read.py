@@ -73,6 +73,63 @@ def mean_product(idata: Any, first: str, second: str) -> np.ndarray:
     return product / max(1, len(one))
 
 
+def community_site(idata: Any) -> str | None:
+    """Return the variable that says which node is in which community, or ``None``.
+
+    It is ``memberships`` (node, community), 0 or 1 each, or ``membership`` (node), one integer a
+    node.
+    """
+    for name in ("memberships", "membership"):
+        if has(idata, "posterior", name):
+            return name
+    return None
+
+
+def community_names(idata: Any) -> list[str]:
+    """Return the names of the communities: the coordinate ``community``, or numbers.
+
+    With integer labels there may be no such coordinate; communities then are the numbers from 0 to
+    the largest label drawn.
+
+    Raises:
+        KeyError: If the result has no communities.
+    """
+    site = community_site(idata)
+    if site is None:
+        raise KeyError("the result has neither 'memberships' nor 'membership' in its posterior")
+    posterior = group(idata, "posterior")
+    least = 0
+    if site == "membership":
+        least = int(posterior[site].max()) + 1  # type: ignore[index]
+    if "community" in posterior.coords and posterior["community"].size >= least:  # type: ignore[union-attr, index]
+        return [str(name) for name in posterior["community"].values]  # type: ignore[index]
+    return [str(number) for number in range(least)]
+
+
+def mean_memberships(idata: Any) -> np.ndarray:
+    """Return the posterior probability that a node is in a community, whichever form it is drawn in.
+
+    Returns:
+        Array of shape ``(N, K)``; rows of integer labels add up to 1.
+
+    Raises:
+        KeyError: If the result has no communities.
+    """
+    count = len(community_names(idata))
+    if community_site(idata) == "memberships":
+        order = ("node", "community")
+        return (
+            variable(idata, "posterior", "memberships")
+            .mean(("chain", "draw"))
+            .transpose(*order)
+            .values.astype(float)
+        )
+    labels = draws(idata, "posterior", "membership").astype(int)
+    cells = labels + count * np.arange(labels.shape[1])
+    counts = np.bincount(cells.ravel(), minlength=count * labels.shape[1])
+    return counts.reshape(-1, count) / max(1, len(labels))
+
+
 def attribute(idata: Any, name: str) -> Any | None:
     """Return an attribute of the result or of its posterior group, or ``None``."""
     for holder in (idata, group(idata, "posterior")):
@@ -86,8 +143,9 @@ def node_names(idata: Any | None, graph: Graph | None, count: int) -> list[str]:
     """Return names for ``count`` nodes: the graph's, the result's coordinates, or numbers."""
     if graph is not None and graph.names is not None:
         return [str(name) for name in graph.names]
-    if idata is not None and has(idata, "posterior", "memberships"):
-        return [str(name) for name in variable(idata, "posterior", "memberships")["node"].values]
+    site = None if idata is None else community_site(idata)
+    if site is not None:
+        return [str(name) for name in variable(idata, "posterior", site)["node"].values]
     return [str(node) for node in range(count)]
 
 

@@ -19,6 +19,7 @@ from matplotlib.transforms import ScaledTranslation
 
 TITLE, LABEL, TICK = 11.0, 10.0, 9.0
 NAME = 8.0  # node names on ticks
+ROWS = 600  # most lines of a heat map
 MAX_NAMED = 60  # more nodes than this are never named on ticks
 
 # Okabe & Ito (2008), told apart with every common form of colour blindness.
@@ -161,6 +162,23 @@ def colorbar(mappable: Any, label: str, ax: Any, **options: Any) -> Any:
     bar.outline.set_linewidth(0.6)
     bar.outline.set_edgecolor(GREY)
     return bar
+
+
+def row_means(matrix: np.ndarray) -> np.ndarray:
+    """Average neighbouring rows of a heat map that has more rows than a page has lines.
+
+    Args:
+        matrix: Values in drawing order, shape ``(N, C)``.
+
+    Returns:
+        Means, shape ``(min(N, 600), C)``; a mean with a NaN in it is NaN.
+    """
+    count = len(matrix)
+    if count <= ROWS:
+        return matrix
+    starts = np.linspace(0, count, ROWS, endpoint=False).astype(int)
+    sizes = np.diff(np.append(starts, count))
+    return np.add.reduceat(matrix, starts, axis=0) / sizes[:, None]
 
 
 def name_ticks(ax: Axes, names: Sequence[str] | None, axis: str = "y") -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from . import _read
 from .checks import STATISTICS, degrees, posterior_predictive
+from .communities import communities
 from .graphs import adjacency, generated
 from .latents import memberships, sticks, strengths
 from .ordering import node_order
@@ -18,6 +19,9 @@ from .training import elbo
 
 if TYPE_CHECKING:
     from ..data import Graph
+
+
+_PLACED = 5_000  # most nodes to place: it takes half a minute, and then there is no room
 
 
 def save_all(
@@ -45,12 +49,12 @@ def save_all(
         dpi: Dots per inch.
 
     Returns:
-        Name of the picture to its file: ``elbo``, ``memberships``, ``strengths``, ``sticks``,
-        ``adjacency``, ``generated``, ``posterior_predictive``, ``degrees``.
+        Name of the picture to its file: ``elbo``, ``memberships``, ``communities``,
+        ``strengths``, ``sticks``, ``adjacency``, ``generated``, ``posterior_predictive``, ``degrees``.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    grouped = _read.has(idata, "posterior", "memberships")
+    grouped = _read.community_site(idata) is not None
     order = node_order(idata) if grouped else None
     probabilities: Any = link_probabilities
     statistic = any(
@@ -60,8 +64,12 @@ def save_all(
     wanted: dict[str, tuple[bool, Callable[[], Any]]] = {
         "elbo": (bool(history), lambda: elbo(history or {})),
         "memberships": (grouped, lambda: memberships(idata, graph)),
+        "communities": (
+            grouped and graph.num_nodes <= _PLACED,
+            lambda: communities(idata, graph),
+        ),
         "strengths": (
-            grouped and _read.has(idata, "posterior", "strengths"),
+            all(_read.has(idata, "posterior", name) for name in ("memberships", "strengths")),
             lambda: strengths(idata, graph),
         ),
         "sticks": (_read.has(idata, "posterior", "sticks"), lambda: sticks(idata)),

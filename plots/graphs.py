@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -15,6 +14,7 @@ from scipy import sparse
 
 from . import _read
 from . import _style as st
+from ._layout import LINKED, spread, spring_places
 from .ordering import spectral_order
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 CELLS = 400  # up to this many nodes every dyad is a cell; above, blocks of dyads are averaged
 BLOCKS = 100  # blocks a side for bigger graphs
 _NAMED = 40  # up to this many nodes short names stand in the nodes
-LINKED = 150  # up to this many nodes a graph is drawn as nodes and links
 _MISSING, _BAD = st.PINK, "#E4E4E4"
 
 
@@ -154,29 +153,6 @@ def _pairs(matrix: Any, directed: bool) -> np.ndarray:
     return np.array(np.nonzero(full if directed else np.triu(full | full.T, 1)))
 
 
-def _spread(places: np.ndarray, least: float) -> np.ndarray:
-    """Push nodes apart until none covers another.
-
-    Args:
-        places: Places of the nodes, shape ``(N, 2)``.
-        least: Least distance, as a share of the extent of the picture.
-
-    Returns:
-        New places in the unit square, shape ``(N, 2)``.
-    """
-    span = np.ptp(places, axis=0)
-    spread = (places - places.min(axis=0)) / np.where(span > 0, span, 1.0)
-    for _ in range(60):
-        gap = spread[:, None] - spread[None]
-        distance = np.sqrt((gap**2).sum(axis=-1))
-        np.fill_diagonal(distance, np.inf)
-        push = np.clip(least - distance, 0.0, None) / np.maximum(distance, 1e-9)
-        if not push.any():
-            break
-        spread = spread + 0.5 * (push[..., None] * gap).sum(axis=1)
-    return spread
-
-
 def _node_link(
     ax: Axes,
     pairs: np.ndarray,
@@ -273,12 +249,7 @@ def generated(
     labels = _read.node_labels(None, graph)
     key = None if labels is None else st.Categories(*labels)
     if linked:
-        network = nx.Graph()
-        network.add_nodes_from(range(count))
-        network.add_edges_from(both[0].T.tolist())
-        layout = nx.spring_layout(network, seed=seed, iterations=200, k=1.8 / max(1, count) ** 0.5)
-        places = np.array([layout[node] for node in range(count)]).reshape(count, 2)
-        places = _spread(places, 0.055 if count <= _NAMED else 0.025)
+        places = spread(spring_places(graph, seed), 0.055 if count <= _NAMED else 0.025)
         colours = key.colors if key is not None else np.tile((0.0, 0.447, 0.698, 1.0), (count, 1))
         names = _read.node_names(None, graph, count)
         for panel, pairs in zip(panels, both, strict=True):

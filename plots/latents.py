@@ -16,7 +16,6 @@ from .ordering import ACTIVE, Order, drawing_order
 if TYPE_CHECKING:
     from ..data import Graph
 
-_ROWS = 600  # most lines of a heat map
 _STRIP, _GAP = 0.16, 0.06  # inches: width of the strip of labels, and the space before it
 
 
@@ -53,16 +52,13 @@ def _heat_map(
     ax = ax if ax is not None else _heat_axes(*drawn.shape)
     count = len(drawn)
     extent = (-0.5, drawn.shape[1] - 0.5, count - 0.5, -0.5)
-    rows = min(count, _ROWS)
-    if count > rows:  # more nodes than a page has lines: means of neighbours in the order
-        starts = np.linspace(0, count, rows, endpoint=False).astype(int)
-        sizes = np.diff(np.append(starts, count))
-        drawn = np.add.reduceat(drawn, starts, axis=0) / sizes[:, None]
+    drawn = st.row_means(drawn)
+    rows = len(drawn)
     image = ax.imshow(drawn, aspect="auto", interpolation="nearest", extent=extent, **options)
-    identity = _read.variable(idata, "posterior", "memberships")["community"].values
+    identity = _read.community_names(idata)
     ticks = np.arange(len(order.communities))
     ticks = ticks[:: max(1, -(-len(ticks) // 24))]
-    ax.set_xticks(ticks, [str(identity[order.communities[t]]) for t in ticks])
+    ax.set_xticks(ticks, [identity[order.communities[t]] for t in ticks])
     names = _read.node_names(idata, graph, len(values))
     st.dress_matrix(ax, "", "community, most used first", "node")
     if not st.name_ticks(ax, [names[node] for node in order.nodes]):
@@ -122,7 +118,8 @@ def memberships(
     the map. Above 600 nodes a line is the mean of several neighbours.
 
     Args:
-        idata: ArviZ result, ``posterior.memberships`` with dims (chain, draw, node, community).
+        idata: ArviZ result, ``posterior.memberships`` with dims (chain, draw, node, community) or
+            ``posterior.membership``, integer labels with dims (chain, draw, node).
         graph: For names and labels; the result's own are used if not given.
         ax: Where to draw.
         threshold: A community is active if some node's mean membership is at least this, or if
@@ -131,7 +128,7 @@ def memberships(
     Returns:
         The axes.
     """
-    means = _read.mean(idata, "memberships").astype(float)
+    means = _read.mean_memberships(idata)
     order = drawing_order(idata, threshold)
     ax = _heat_map(
         means, order, idata, graph, ax, "P(member | graph)", cmap=st.SEQUENTIAL, vmin=0.0, vmax=1.0

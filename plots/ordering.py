@@ -34,7 +34,7 @@ class Order:
 def _memberships(source: Any) -> np.ndarray:
     """Return mean memberships of shape ``(N, K)`` from a result or a matrix."""
     if _read.group(source, "posterior") is not None:
-        return _read.mean(source, "memberships").astype(float)
+        return _read.mean_memberships(source)
     weights = np.asarray(source, dtype=float)
     if weights.ndim != 2:
         raise ValueError(f"expected nodes by communities, got an array of shape {weights.shape}")
@@ -51,7 +51,7 @@ def drawing_order(source: Any, threshold: float = ACTIVE) -> Order:
     sign that they load on most.
 
     Args:
-        source: An ArviZ result with ``memberships``, or mean memberships of shape ``(N, K)``.
+        source: An ArviZ result with ``memberships`` or ``membership``, or mean memberships of shape ``(N, K)``.
         threshold: A community is active if some node's mean membership is at least this, or if
             its mean over all nodes is at least 0.05.
 
@@ -60,7 +60,8 @@ def drawing_order(source: Any, threshold: float = ACTIVE) -> Order:
     """
     weights = np.nan_to_num(_memberships(source))
     nodes: np.ndarray | None = None
-    if _read.group(source, "posterior") is not None and _read.has(source, "posterior", "strengths"):
+    loaded = [_read.has(source, "posterior", name) for name in ("memberships", "strengths")]
+    if all(loaded):
         nodes = _signed_order(_read.mean_product(source, "memberships", "strengths"))
     by_use = np.argsort(-weights.sum(axis=0), kind="stable")
     active = (weights.max(axis=0, initial=0.0) >= threshold) | (weights.mean(axis=0) >= SHARE)
@@ -97,7 +98,7 @@ def node_order(source: Any) -> np.ndarray:
     """Order nodes so that communities form blocks in a matrix.
 
     Args:
-        source: An ArviZ result with ``memberships``, or mean memberships of shape ``(N, K)``.
+        source: An ArviZ result with ``memberships`` or ``membership``, or mean memberships of shape ``(N, K)``.
 
     Returns:
         Node numbers in drawing order, shape ``(N,)``: grouped by dominant community (most used

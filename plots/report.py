@@ -24,7 +24,7 @@ from .maths import formula_html
 _SECTIONS = {
     "data": ("graph", "data"),
     "fit": ("elbo", "active_communities"),
-    "posterior": ("memberships", "strengths", "sticks", "adjacency"),
+    "posterior": ("memberships", "communities", "strengths", "sticks", "adjacency"),
     "checks": (
         "posterior_predictive",
         "degrees",
@@ -38,6 +38,7 @@ _ALT = {
     "elbo": "Line chart of the evidence lower bound against the training step.",
     "active_communities": "Line chart of mean memberships a node against the training step.",
     "memberships": "Heat map of posterior mean memberships, nodes in rows, communities in columns.",
+    "communities": "The graph, each node a pie chart of its posterior memberships.",
     "strengths": "Heat map of posterior mean strengths, nodes in rows, communities in columns.",
     "sticks": "Prior and posterior intervals of the membership probability of each community.",
     "adjacency": "Two matrices side by side: observed edges, posterior link probabilities.",
@@ -54,6 +55,7 @@ _TITLES = {
     "posterior_predictive": "Graph statistics",
     "degrees": "Degrees",
     "generated": "A generated graph",
+    "communities": "Communities in the graph",
     "adjacency": "Observed and inferred edges",
     "roc": "ROC curve",
 }

@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from ..data import Split
-from ..inference import Evaluation, Fit, FitSettings, InferenceError, posterior_predictive_check
+from ..inference import (
+    Evaluation,
+    Fit,
+    FitSettings,
+    InferenceError,
+    posterior_predictive_check,
+    truncation_warning,
+)
 from ..models import expected_active
 from .checks import verdict
 from .gallery import save_all
@@ -50,7 +57,7 @@ def write_results(
     evaluation = None if split is None else fit.evaluate(split, draws=min(draws, 200))
     small = graph.num_nodes <= _PICTURE_NODES
     probabilities = sample = None
-    if small:
+    if small and fit.story.likelihood != "normal":  # weights have no link probabilities
         probabilities = fit.link_probabilities(draws=min(draws, 200)).cpu().numpy()
         np.fill_diagonal(probabilities, np.nan)
         sample = fit.generate(1)[0].dense_adjacency().numpy()
@@ -99,6 +106,9 @@ _CAPTIONS = {
     "elbo": "The evidence lower bound at every step (one draw, hence the noise) and its running median, in nats.",
     "memberships": "Posterior probability that a node belongs to a community. Rows are sorted so that nodes of the "
     "same communities stand together; the strip shows known labels.",
+    "communities": "The graph with its communities. A slice of a node is its posterior share of a community, white is "
+    "none; a ring tells the known label, in the colour of the community it fits best. Big graphs have dots of the most "
+    "probable community instead. Nodes are placed by the edges alone.",
     "strengths": "Posterior mean strength of a node in the communities it belongs to.",
     "sticks": "How common each community is: posterior intervals of pi_k, the prior mean, "
     "and the share of nodes that are members.",
@@ -204,6 +214,9 @@ def _warnings(fit: Fit) -> list[str]:
             f"The likelihood or prior was reweighted ({fit.tempered.removeprefix('yes: ')}): this is a tempered "
             "fit, not the posterior of the story, and its probabilities are not calibrated."
         )
+    small = truncation_warning(fit)
+    if small is not None:
+        found.append(f"{small[0].upper()}{small[1:]}.")
     if fit.settings.gradient == "concrete":
         found.append(
             "Memberships were relaxed while fitting; everything below uses exact 0/1 memberships."

@@ -14,6 +14,7 @@ from . import _style as st
 _VALIDATION = (
     ("val_auc", "area under ROC", st.GREEN, "o"),
     ("val_ap", "average precision", st.ORANGE, "s"),
+    ("val_accuracy", "accuracy", st.GREEN, "o"),
 )
 
 
@@ -60,12 +61,12 @@ def elbo(history: Mapping[str, Any], ax: Axes | None = None) -> Axes:
     """Draw the evidence lower bound against the step: raw, and its running median.
 
     The y-axis is set by what follows the first tenth of the run. Validation scores (``val_auc``,
-    ``val_ap`` at ``val_step``) go into a second panel below, or on a second axis at the right when
+    ``val_ap``, ``val_accuracy`` at ``val_step``) go into a second panel below, or on a second axis at the right when
     ``ax`` is given.
 
     Args:
         history: Columns of equal length T, ``step`` and ``elbo`` (total, in nats); optionally
-            ``val_step``, ``val_auc`` and ``val_ap`` (their own length) and ``best_step`` (int).
+            ``val_step`` and ``val_auc``, ``val_ap`` or ``val_accuracy`` (their own length) and ``best_step`` (int).
         ax: Where to draw.
 
     Returns:

@@ -37,8 +37,21 @@ EDGES = [[0, 0, 1], [1, 2, 2]]
         Graph(3, EDGES, features=np.eye(3), feature_names=["x", "y", "z"], labels=[0, -1, 2]),
         Graph(3, EDGES, features=sp.csr_array(np.eye(3, 5))),
         Graph(3, [[], []], allow_empty=True),
+        Graph(3, EDGES, weights=[0.1, -2, 3]),
+        Graph(3, [[1, 0, 2], [0, 1, 0]], weights=[0.1, -2, 3], directed=True),
+        Graph(4, [[3, 1], [1, 2]], parts=[0, 0, 1, 1], weights=[7, 2], missing=[[3], [0]]),
     ],
-    ids=["karate", "missing", "directed", "dense", "sparse", "edgeless"],
+    ids=[
+        "karate",
+        "missing",
+        "directed",
+        "dense",
+        "sparse",
+        "edgeless",
+        "weighted",
+        "weighted arcs",
+        "bipartite",
+    ],
 )
 def test_npz_round_trip(graph: Graph, tmp_path: Path) -> None:
     back = read_graph(write_npz(graph, tmp_path / "graph"))
@@ -75,7 +88,8 @@ def test_edge_lists(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture)
     assert graph.edge_index.tolist() == EDGES
     assert graph.names is None
     assert graph.title == name.split(".")[0]
-    assert ("columns after the second (weight) are ignored" in caplog.text) == ("weights" in name)
+    note = "columns after the second (weight) are ignored; weights=True reads the third"
+    assert (note in caplog.text) == ("weights" in name)
 
 
 def test_edge_list_of_names(tmp_path: Path) -> None:
@@ -221,3 +235,119 @@ def test_planetoid_agrees_with_its_copy(shared_data: Path, tmp_path: Path) -> No
     copy = read_graph(shared_data / "planetoid_npz/cora.npz")
     assert graph.fingerprint() == copy.fingerprint()
     assert graph.title == "cora"
+
+
+# -- weights ----------------------------------------------------------------------------------
+
+WEIGHTED_TEXTS = {
+    "third.csv": ("1,2,9\n0,1,0.5\n2,0,1e0\n", True),
+    "header.csv": ("source,target,weight\n0,1,0.5\n0,2,1\n1,2,9\n", True),
+    "named.csv": ("a node, another, day, hits\n0, 1, 4, 0.5\n0, 2, 5, 1\n2, 1, 6, 9\n", "hits"),
+    "space.txt": ("# a comment\n0 1  0.5\n0 2  1\n1 2  9\n", True),
+    "words.tsv": ("from\tto\tn\na\tb\t0.5\na\tc\t1\nb\tc\t9\n", "n"),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTED_TEXTS)
+def test_weighted_edge_lists(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text, weights = WEIGHTED_TEXTS[name]
+    (tmp_path / name).write_text(text)
+    graph = as_graph(tmp_path / name, weights=weights)
+    assert graph.edge_index.tolist() == EDGES
+    assert graph.weights is not None
+    assert graph.weights.tolist() == [0.5, 1.0, 9.0]
+    note = "columns after the second (day) are ignored, except for the weights"
+    assert (note in caplog.text) == (name == "named.csv")
+    assert bool(caplog.records) == (name == "named.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "words"),
+    [
+        (
+            "0,1,2\n1,2\n",
+            {"weights": True},
+            r"line 2 is malformed: '1,2' has no number in column 3",
+        ),
+        ("# c\n0,1,x\n", {"weights": True}, r"line 2 is malformed: '0,1,x' has no number"),
+        ("0,1\n1,2\n", {"weights": True}, r"line 1 is malformed"),
+        ("s,t,w\n0,1,0\n", {"weights": True}, r"1 weight zero"),
+        ("s,t,w\n0,1,nan\n", {"weights": True}, r"1 weight NaN"),
+        ("s,t,w\n0,1,2\n", {"weights": "v"}, r"no column 'v' for the weights.*'s, t, w'"),
+        ("s,t,w\n0,1,2\n", {"weights": "s"}, r"no column 's' for the weights"),
+        ("s,t,w\n0,1,2\n", {"weights": "w", "header": False}, r"no column 'w'"),
+        ("0,1,2\n1,0,2\n", {"weights": True}, r"both directions.*sum of the weights"),
+        ("0,1,2\n", {"weights": [2.0]}, r"weights must be True, False or a word, got list"),
+    ],
+)
+def test_bad_weighted_edge_lists(text: str, options: dict, words: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(GraphError, match=words):
+        read_graph(tmp_path / "a.csv", **options)
+
+
+def test_repeated_lines_of_counts_add_up(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("0,1,2\n1,0,3\n1,2,1\n")
+    graph = read_graph(tmp_path / "a.csv", weights=True, clean=True)
+    assert graph.weights is not None
+    assert graph.weights.tolist() == [5.0, 1.0]
+
+
+def test_weights_of_archives(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.npz"
+    arrays = {"edge_index": EDGES, "num_nodes": 3, "edge_weight": np.float32([1, 2, 3])}
+    np.savez(path, **arrays, other=np.array([4, 5, 6]))
+    with caplog.at_level("INFO"):
+        assert read_graph(path).weights is None
+    assert "edge_weight is ignored; weights=True reads it" in caplog.text
+    for weights, want in ((True, [1.0, 2.0, 3.0]), ("other", [4.0, 5.0, 6.0])):
+        graph = read_graph(path, weights=weights)
+        assert graph.weights is not None
+        assert graph.weights.tolist() == want
+    with pytest.raises(GraphError, match="no hits to read weights from"):
+        read_graph(path, weights="hits")
+    # an undirected reading of directed weights has none, as nobody said how arcs become edges
+    arcs = Graph(3, [[0, 1, 1], [1, 0, 2]], weights=[1, 2, 3], directed=True)
+    write_npz(arcs, path)
+    assert (
+        read_graph(path, directed=False).fingerprint() == Graph(3, [[0, 1], [1, 2]]).fingerprint()
+    )
+    with pytest.raises(GraphError, match="no edge_weight"):
+        read_graph(path, directed=False, weights=True)
+
+
+def test_weights_of_other_files(tmp_path: Path) -> None:
+    graph = Graph(3, EDGES, weights=[0.5, 2, 9])
+    matrix = sp.csr_matrix(graph.weighted_adjacency.to_dense().numpy())
+    np.save(tmp_path / "a.npy", matrix.toarray())
+    np.save(tmp_path / "pairs.npy", np.array(EDGES).T)
+    scipy.io.mmwrite(tmp_path / "a.mtx", matrix)
+    sp.save_npz(tmp_path / "a.npz", matrix)
+    nx.write_gml(to_networkx(graph), tmp_path / "a.gml")
+    for suffix in ("npy", "mtx", "npz", "gml"):
+        path = tmp_path / f"a.{suffix}"
+        back = read_graph(path, weights=True, **({"names": None} if suffix == "gml" else {}))
+        assert back.fingerprint() == graph.fingerprint(), suffix
+        if suffix != "gml":
+            with pytest.raises(GraphError, match=r"besides 0 and 1.*weighted=True"):
+                read_graph(path)
+            with pytest.raises(GraphError, match="a matrix has no 'w'"):
+                read_graph(path, weights="w")
+    with pytest.raises(GraphError, match="pairs without weights"):
+        read_graph(tmp_path / "pairs.npy", weights=True)
+    with pytest.raises(GraphError, match="3 of 3 edges lack the attribute 'count'"):
+        read_graph(tmp_path / "a.gml", weights="count")
+
+
+def test_public_weights(shared_data: Path) -> None:
+    """Coappearances in Les Miserables (Knuth 1993); the weights sum to 820."""
+    lesmis = read_graph(shared_data / "classic/lesmis.npz", weights=True)
+    assert lesmis.weights is not None
+    assert float(lesmis.weights.sum()) == 820.0
+    i, j = lesmis.edge_index[:, lesmis.weights.argmax()].tolist()
+    assert lesmis.names is not None
+    assert {lesmis.names[i], lesmis.names[j]} == {"Cosette", "Valjean"}  # 31 scenes together
+    assert float(lesmis.weights.max()) == 31.0
+    faculty = read_graph(shared_data / "classic/uk_faculty.npz", directed=True, weights=True)
+    assert faculty.weights is not None
+    assert faculty.weights.shape == (817,)

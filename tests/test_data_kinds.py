@@ -156,6 +156,7 @@ def test_fingerprints() -> None:
         Graph(5, ACROSS),
         Graph(5, ACROSS, weights=[1, 1, 1]),
         Graph(5, ACROSS, weights=[1, 1, 2]),
+        Graph(5, ACROSS, weights=[1, 1, 2.25]),
         Graph(5, ACROSS, parts=SIDES),
         Graph(5, ACROSS, parts=[0, 1, 1, 0, 1]),
         Graph(5, ACROSS, parts=SIDES, weights=[1, 1, 2]),

@@ -16,6 +16,7 @@ import torch
 from graphlore.data import Graph, Split, karate, random_split
 from graphlore.guides import MeanField, StructuredMeanField
 from graphlore.inference import FitSettings, InferenceError, fit
+from graphlore.inference import held_out as held_out_module
 from graphlore.inference import training as training_module
 from graphlore.inference.local_expectation import LocalExpectationELBO
 from graphlore.models import DGLFRM, Concrete
@@ -99,13 +100,13 @@ def test_the_gradient_asked_for_is_the_one_that_is_used(gradient, name):
 def test_local_expectations_inside_a_fit_price_the_flips():
     """Same seed, same first ELBO (the weights are the same), another gradient: another path."""
     calls = []
-    price = LocalExpectationELBO._gain_of_ones
+    price = LocalExpectationELBO._change
 
     def counted(self, *arguments):
         calls.append(1)
         return price(self, *arguments)
 
-    with mock.patch.object(LocalExpectationELBO, "_gain_of_ones", counted):
+    with mock.patch.object(LocalExpectationELBO, "_change", counted):
         local = a_fit(steps=8, gradient="local_expectation", expectation_columns=10)
     dyadic = a_fit(steps=8, gradient="dyadic")
     assert len(calls) == 8
@@ -333,7 +334,7 @@ def test_early_states_do_not_win_even_with_better_scores(split):
         s = float(next(falling))
         return s, s
 
-    with mock.patch.object(training_module, "ranking_scores", score):
+    with mock.patch.object(held_out_module, "ranking_scores", score):
         found = a_fit(split, steps=20, validate_every=2, kl_warmup=8)
     assert found.best_step == 7
     assert max(found.history["val_auc"]) == found.history["val_auc"][0] == 0.9
@@ -346,7 +347,7 @@ def test_patience_stops_early_and_counts_from_the_best(split):
         s = next(scores)
         return s, s
 
-    with mock.patch.object(training_module, "ranking_scores", score):
+    with mock.patch.object(held_out_module, "ranking_scores", score):
         found = a_fit(split, steps=100, validate_every=2, patience=3)
     # best at the fourth validation (step 7); an equal score is not a better one
     assert found.best_step == 7
@@ -358,7 +359,7 @@ def test_patience_does_not_run_during_the_warm_up(split):
     def score(p, truth):
         return 0.5, 0.5
 
-    with mock.patch.object(training_module, "ranking_scores", score):
+    with mock.patch.object(held_out_module, "ranking_scores", score):
         found = a_fit(split, steps=40, validate_every=2, patience=2, kl_warmup=12)
     assert found.best_step == 11
     assert found.history["step"][-1] == 15
@@ -368,7 +369,7 @@ def test_patience_is_followed_by_settling(split):
     def score(p, truth):
         return 0.5, 0.5
 
-    with mock.patch.object(training_module, "ranking_scores", score):
+    with mock.patch.object(held_out_module, "ranking_scores", score):
         found = a_fit(split, steps=40, validate_every=2, patience=1, settle=5)
     assert len(found.history["step"]) == 4 + 5
 
@@ -634,13 +635,13 @@ def test_a_concrete_gradient_leaves_the_relaxation_as_it_was(before):
 
 def test_validation_of_a_relaxed_fit_is_with_exact_memberships(split):
     seen = []
-    score = training_module.link_probabilities
+    score = held_out_module.expected_values
 
     def spy(story, guide, *arguments, **options):
         seen.append((story.relaxation, guide.relaxation))
         return score(story, guide, *arguments, **options)
 
-    with mock.patch.object(training_module, "link_probabilities", spy):
+    with mock.patch.object(held_out_module, "expected_values", spy):
         a_fit(split, steps=4, validate_every=2, gradient="concrete")
     assert seen == [(None, None)] * 2
 
@@ -727,6 +728,7 @@ def test_settings_go_through_json_and_back():
         kl_warmup=3,
         kl_hold=1,
         settle=4,
+        remove_every=5,
         averaging=0.9,
         validate_every=2,
         validation_draws=3,

@@ -372,13 +372,13 @@ def test_a_fit_by_local_expectations_raises_the_elbo_on_karate():
     torch.manual_seed(1)
     story = DGLFRM(34, 5, decoder=(), bias="global")
     guide = StructuredMeanField(story, graph, hidden=(8,))
-    price, calls = LocalExpectationELBO._gain_of_ones, []
+    price, calls = LocalExpectationELBO._change, []
 
     def counted(self, *arguments):
         calls.append(self.columns)
         return price(self, *arguments)
 
-    with mock.patch.object(LocalExpectationELBO, "_gain_of_ones", counted):
+    with mock.patch.object(LocalExpectationELBO, "_change", counted):
         found = fit(
             story,
             guide,

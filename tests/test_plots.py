@@ -473,6 +473,7 @@ def test_ranking_curves_state_their_areas() -> None:
 NAMES = [
     "elbo",
     "memberships",
+    "communities",
     "strengths",
     "sticks",
     "adjacency",

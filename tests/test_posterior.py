@@ -19,13 +19,16 @@ from graphlore.guides import MeanField, StructuredMeanField
 from graphlore.inference import draws as draws_module
 from graphlore.inference import fit, from_netcdf, posterior_predictive_check
 from graphlore.inference import posterior as posterior_module
-from graphlore.inference.statistics import STATISTICS, graph_statistics, p_value
+from graphlore.inference.statistics import STATISTICS as ALL
+from graphlore.inference.statistics import graph_statistics, p_value, weight_statistics
 from graphlore.models import DGLFRM
 from graphlore.models.sticks import activation_logits
 
 mpl.use("Agg")
 
 KARATE = karate()
+# those of presence; a graph without weights has no others
+STATISTICS = {k: v for k, v in ALL.items() if k not in weight_statistics(np.ones(1), 1)}
 HIDDEN = [[0, 0, 5, 9], [1, 9, 20, 30]]  # an edge and three other dyads
 OBSERVED = KARATE.hide(HIDDEN)
 K, DRAWS = 4, 60
@@ -83,6 +86,7 @@ def test_groups_dimensions_and_types(posterior):
     assert sizes == {"chain": 1, "draw": DRAWS, "node": 34, "community": K}
     assert set(STATISTICS) <= set(posterior.posterior_predictive)
     assert set(STATISTICS) <= set(posterior.observed_data)
+    assert not (set(ALL) - set(STATISTICS)) & set(posterior.observed_data)
 
 
 def test_coordinates_are_names_and_communities(posterior):
@@ -461,10 +465,10 @@ def test_equal_graphs_are_ties_for_every_statistic(posterior):
     class Same:
         """Edge distribution of which every draw is the observed graph."""
 
-        def sample_edges(self):
-            return OBSERVED.edge_index
+        def sample_entries(self):
+            return OBSERVED.edge_index, torch.ones(OBSERVED.num_edges)
 
-    groups = posterior_module._Groups.of(OBSERVED, 3)
+    groups = posterior_module.DrawGroups.of(DGLFRM(OBSERVED.num_nodes, K), OBSERVED, 3)
     for _ in range(3):
         groups._predict(Same())
     drawn = {k: np.concatenate(v) for k, v in groups.predictive.items() if k in STATISTICS}

@@ -12,7 +12,7 @@ import torch
 from graphlore.data import Graph, karate, random_split
 from graphlore.guides import GCNEncoder, MeanField, StructuredMeanField
 from graphlore.inference import FitSettings, InferenceError, Recipe, fit, fit_recipe, restarts
-from graphlore.models import DGLFRM
+from graphlore.models import DGLFRM, NodeStory
 
 KARATE = karate()
 TOML = """
@@ -162,10 +162,17 @@ def test_overrides_replace_options_and_keep_the_others(toml):
         ({"story": {"colour": 1}}, r"unknown story option\(s\) colour; known are .*truncation"),
         ({"guide": {"hiden": 1}}, r"unknown guide option\(s\) hiden; known are .*hidden"),
         ({"fit": {"stepz": 1}}, r"unknown fit setting\(s\) \['stepz'\]; known are .*'steps'"),
-        ({"story": {"name": "SBM"}}, "there is no story 'SBM'; known are DGLFRM"),
+        (
+            {"story": {"name": "Saga"}},
+            "there is no story 'Saga'; known are DGLFRM, LFRM, SBM, VGAE",
+        ),
         (
             {"guide": {"name": "Oracle"}},
-            "there is no guide 'Oracle'; known are StructuredMeanField, MeanField",
+            "there is no guide 'Oracle'; known are StructuredMeanField, MeanField for DGLFRM",
+        ),
+        (
+            {"story": {"name": "SBM"}, "guide": {"name": "MeanField"}},
+            "there is no guide 'MeanField'; known are AmortisedCategorical for SBM",
         ),
         ({"fit": {"steps": 0}}, "steps must be at least 1"),
         ({"story": {"z": 1, "a": 2}}, r"option\(s\) a, z;"),
@@ -179,7 +186,8 @@ def test_unknown_options_are_named_with_the_known_ones(tables, says):
 
 
 def test_every_option_of_the_classes_is_known():
-    for name in set(inspect.signature(DGLFRM).parameters) - {"relaxation"}:
+    own, common = (set(inspect.signature(c).parameters) for c in (DGLFRM, NodeStory))
+    for name in (own | common) - {"relaxation", "others", "name"}:
         Recipe(story={name: None})
     for name in set(inspect.signature(GCNEncoder).parameters) - {"graph", "heads"}:
         Recipe(guide={name: None})
