@@ -14,7 +14,9 @@ from torch import Tensor
 
 from ..data import GraphBatch, GraphSet
 from ..data.orders import NodeOrder, canonical_orders, random_orders
+from ..models.base import check_count
 from ..models.sggn import SGGN
+from ..models.sgvae import check_types
 from .elbo import InferenceError
 from .seeds import seeded
 
@@ -37,8 +39,12 @@ def marginal_over_orders(story: SGGN, graphs: GraphSet, orders: int = 100) -> Te
 
     In expectation a lower bound, which rises to the sum with the number of orders; a node's edges come in the order
     of their partners (:class:`~graphlore.models.SGGN`), which leaves out other orders of the same edges.
+
+    Raises:
+        ValueError: fewer than one order, graphs that do not fit the story.
     """
-    batch = graphs.batch()
+    check_count("orders", orders, "the number of sampled orders a graph")
+    batch = graphs.batch().to(story.embed.weight.device)
     rows = [log_prob_ordered(story, batch.reorder(random_orders(batch))) for _ in range(orders)]
     values = torch.stack(rows).double().logsumexp(0) - math.log(orders)
     return values + torch.lgamma(batch.num_nodes.double() + 1)
@@ -75,12 +81,22 @@ def fit_ordered(
         means over each epoch: "log_prob" and "seconds" since the start.
 
     Raises:
-        ValueError: an unknown order, graphs that do not fit the story.
+        ValueError: an unknown order, a number out of range, graphs that do not fit the story.
         InferenceError: a gradient that is not finite.
     """
+    check_count("epochs", epochs, "the number of passes over the graphs")
+    check_count("batch_size", batch_size, "the number of graphs a step")
+    for name, value in (("learning_rate", learning_rate), ("clip", clip)):
+        if not value > 0:
+            raise ValueError(f"{name} is positive, not {value}")
+    if order not in ("breadth-first", "depth-first", "given", "random"):
+        raise ValueError(f"order is breadth-first, depth-first, given or random, not {order!r}")
     batch = graphs.batch()
+    check_types(story, batch)
     if order != "random":
         batch = batch.reorder(canonical_orders(graphs, order))
+    device = story.embed.weight.device
+    batch = batch.to(device)
     adam = torch.optim.Adam(story.parameters(), lr=learning_rate)
     steps = epochs * math.ceil(len(batch) / batch_size)
     fall = torch.optim.lr_scheduler.LambdaLR(
@@ -88,10 +104,10 @@ def fit_ordered(
     )
     history: dict[str, list[float]] = {"log_prob": [], "seconds": []}
     start = time.perf_counter()
-    with seeded(seed), pyro.validation_enabled(False):
+    with seeded(seed, device), pyro.validation_enabled(False):
         for epoch in range(epochs):
             total = 0.0
-            for chosen in torch.randperm(len(batch)).split(batch_size):
+            for chosen in torch.randperm(len(batch), device=device).split(batch_size):
                 part = batch.select(chosen)
                 part = part.reorder(random_orders(part)) if order == "random" else part
                 log_prob = log_prob_ordered(story, part)

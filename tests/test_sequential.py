@@ -109,6 +109,7 @@ def test_gradient_is_unbiased(baseline: str, beta: float, source: str) -> None:
     check_unbiased(draws, exact)
 
 
+@pytest.mark.slow
 def test_trace_graph_elbo_has_the_same_expectation() -> None:
     pair = pair_of()
     exact = gradient(exact_elbo(pair, SMALL), pair)

@@ -183,3 +183,25 @@ def test_refusals() -> None:
         log_prob_ordered(SGGN(3, node_types=3), TYPED.batch())
     with pytest.raises(ValueError, match="rounds is a number"):
         SGGN(3, rounds=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"order": "widest-first"}, "not 'widest-first'"),
+        ({"epochs": 0}, "epochs is the number of passes over the graphs, at least 1, not 0"),
+        ({"batch_size": 0}, "batch_size is the number of graphs a step, at least 1, not 0"),
+        ({"learning_rate": 0.0}, "learning_rate is positive, not 0.0"),
+        ({"clip": -1.0}, "clip is positive, not -1.0"),
+    ],
+)
+def test_fit_refuses(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit_ordered(SGGN(3), cycles(2, [3], seed=0), **options)
+
+
+def test_more_refusals() -> None:
+    with pytest.raises(ValueError, match="edge type 2; the story has 1"):
+        fit_ordered(SGGN(3, node_types=3), TYPED)
+    with pytest.raises(ValueError, match="orders is the number of sampled orders"):
+        marginal_over_orders(SGGN(3, edge_types=2, node_types=3), TYPED, 0)
