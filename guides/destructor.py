@@ -92,14 +92,13 @@ class Destructor(PyroModule):
         types = (
             torch.zeros_like(batch.edges[..., 0]) if batch.node_types is None else batch.node_types
         )
-        graph, node = batch.mask.nonzero(
-            as_tuple=True
-        )  # (M,) the nodes that are left, of all graphs
+        # (M,) the nodes that are left, of all graphs
+        graph, node = batch.mask.nonzero(as_tuple=True)
         h = self.start(types[graph, node])
         arcs = _arcs(batch, graph, node)
         place = torch.arange(width, device=h.device).expand(count, width)
         last = h.new_zeros(count, h.shape[1])
-        whole = None if readout is None else h.new_zeros(count, 2 * h.shape[1])
+        whole = h.new_zeros(count, 2 * h.shape[1])  # what a readout says of the whole graph
         sizes = batch.num_nodes
         with pyro.plate("graphs", count, dim=-1):
             # Node states persist, so a step depends on all steps before it.
@@ -107,14 +106,14 @@ class Destructor(PyroModule):
                 done = (sizes[graph] == t).nonzero()[:, 0]  # one node left
                 last = last.index_copy(0, graph[done], h[done])
                 place = place.index_put((graph[done], node[done]), torch.zeros_like(done))
-                if t == 1 and whole is not None:
+                if t == 1 and readout is not None:
                     whole = whole.index_add(0, graph[done], readout.terms(h[done]))
                 going = sizes > t
                 graph, node, h, arcs = _only(going[graph], graph, node, h, arcs)
                 if len(graph) == 0:
                     break
                 h = prop(h, *arcs)
-                if t == 1 and whole is not None:
+                if t == 1 and readout is not None:
                     whole = whole.index_add(0, graph, readout.terms(h))
                 scores = torch.where(going, -torch.inf, 0.0).to(h)[:, None].repeat(1, width)
                 scores = scores.index_put((graph, node), f_r(h)[:, 0])
@@ -126,7 +125,7 @@ class Destructor(PyroModule):
                 gone = F.one_hot(removed, width).bool() & going[:, None]
                 place = torch.where(gone, (sizes - t)[:, None], place)
                 graph, node, h, arcs = _only(node != removed[graph], graph, node, h, arcs)
-            pyro.sample("z", self.law(last if whole is None else whole))
+            pyro.sample("z", self.law(last if readout is None else whole))
         return place.argsort(1)
 
     def law(self, state: Tensor) -> dist.TorchDistribution:
