@@ -116,6 +116,7 @@ HEAVY = {  # for word features: most of the input is dropped in a training step
     "input_dropout": 0.7,
     "edge_dropout": 0.7,
 }
+HALF = {**HEAVY, "input_dropout": 0.5, "edge_dropout": 0.5}
 LIGHT = {
     **HEAVY,
     "feature_scaling": None,
@@ -172,7 +173,12 @@ def paper_dglfrm(split: gl.data.Split, seed: int, **story: Any) -> Built:
 #: data set, what is fitted, starts whose posteriors are averaged, how to build one
 Column = tuple[str, str, int, Callable[..., Built]]
 COLUMNS: list[Column] = [
-    ("cora", "VGAE, features", 1, partial(with_features, steps=200)),
+    (
+        "cora",
+        "VGAE, features",
+        1,
+        partial(with_features, steps=600, dimension=64, encoder={**HALF, "hidden": (128,)}),
+    ),
     (
         "citeseer",
         "VGAE, features",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from graphlore.inference import GibbsNUTS, geweke_test
+from graphlore.inference import GibbsNUTS, geweke_test, seeded
 from graphlore.models import DGLFRM, LFRM, SBM
 
 QUICK = {"max_tree_depth": 2, "step_size": 0.4, "prior_draws": 20_000}
@@ -32,13 +32,18 @@ def test_kernel_and_story_agree(story, options):
     assert (table["prior"] - table["chain"]).abs().max() > 0
 
 
+def with_networks():
+    with seeded(0):
+        return DGLFRM(4, 2, decoder=(3,), bias="node", bias_scale=(1.0, 1.0))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("story", "options"),
     [
         (SBM(5, 2, kind="bipartite", sides=(2, 3)), {"draws": 2000}),
         (LFRM(4, 2, bias="global", bias_scale=(1.5, 1.0)), {"draws": 500, "seed": 1}),
-        (DGLFRM(4, 2, decoder=(3,), bias="node", bias_scale=(1.0, 1.0)), {"draws": 250}),
+        (with_networks(), {"draws": 1500}),
     ],
     ids=["bipartite", "lfrm", "dglfrm"],
 )
