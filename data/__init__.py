@@ -13,16 +13,25 @@ from .convert import (
 from .datasets import karate, load, planetoid
 from .files import read_graph, write_npz
 from .graph import Graph
+from .graphbatch import GraphBatch
+from .graphfamilies import cycles, grids, trees
+from .graphset import GraphSet, read_graphset
 from .matrices import from_biadjacency, from_dense, from_scipy
+from .orders import NodeOrder, canonical_orders, random_orders
 from .simulate import kesten_stigum, planted_features, planted_partition, symmetric_partition
 from .splits import Split, given_split, random_split
 from .validation import GraphError
 
 __all__ = [
     "Graph",
+    "GraphBatch",
     "GraphError",
+    "GraphSet",
+    "NodeOrder",
     "Split",
     "as_graph",
+    "canonical_orders",
+    "cycles",
     "from_biadjacency",
     "from_dense",
     "from_edges",
@@ -30,16 +39,20 @@ __all__ = [
     "from_pyg",
     "from_scipy",
     "given_split",
+    "grids",
     "karate",
     "kesten_stigum",
     "load",
     "planetoid",
     "planted_features",
     "planted_partition",
+    "random_orders",
     "random_split",
     "read_graph",
+    "read_graphset",
     "symmetric_partition",
     "to_networkx",
     "to_pyg",
+    "trees",
     "write_npz",
 ]

@@ -1,6 +1,7 @@
 """Variational families: encoders, and the guides of the node-level stories."""
 
 from .categorical import AmortisedCategorical
+from .destructor import Destructor, Reordered, removals
 from .encoder import GCNEncoder, normalised_adjacency
 from .free import FreeEncoder
 from .kumaraswamy import Kumaraswamy
@@ -12,11 +13,14 @@ __all__ = [
     "AmortisedCategorical",
     "AmortisedNormal",
     "AmortisedPoint",
+    "Destructor",
     "FreeEncoder",
     "GCNEncoder",
     "Kumaraswamy",
     "MeanField",
+    "Reordered",
     "StructuredMeanField",
     "normalised_adjacency",
+    "removals",
     "spectral_blocks",
 ]

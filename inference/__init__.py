@@ -25,15 +25,32 @@ from .evaluate import ActiveCommunities, Evaluation
 from .fitted import Fit, NodePosterior
 from .generate import generate_prior
 from .geweke import geweke_test
+from .graph_metrics import isomorphism_classes, mmd, novelty, uniqueness, valid
 from .importance import log_importance_weights
 from .kernel import GibbsNUTS
+from .latent_metrics import (
+    MutualInformation,
+    Steering,
+    draw_graphs,
+    mutual_information,
+    principal_axis,
+    steer,
+)
 from .mcmc import fit_mcmc
+from .ordered import fit_ordered, log_prob_ordered, marginal_over_orders
 from .posterior import Check, posterior_predictive_check
 from .predict import probability_rows
 from .recipe import Recipe
 from .restarts import fit_recipe
 from .seeds import seeded
 from .selection import compare, truncation_warning
+from .sequential import SequentialFit, SequentialSettings, fit_sequential
+from .sequential_bounds import (
+    LogLikelihood,
+    exact_log_likelihood,
+    importance_log_likelihood,
+    log_automorphisms,
+)
 from .settings import FitSettings
 from .training import fit
 
@@ -49,31 +66,52 @@ __all__ = [
     "FitSettings",
     "GibbsNUTS",
     "InferenceError",
+    "LogLikelihood",
+    "MutualInformation",
     "NodePosterior",
     "NumberOfCommunities",
     "Recipe",
+    "SequentialFit",
+    "SequentialSettings",
+    "Steering",
     "align_draws",
     "average_f1",
     "compare",
     "disjoint_scores",
+    "draw_graphs",
     "enumerate_posterior",
+    "exact_log_likelihood",
     "fit",
     "fit_mcmc",
+    "fit_ordered",
     "fit_recipe",
+    "fit_sequential",
     "from_netcdf",
     "generate_prior",
     "geweke_test",
+    "importance_log_likelihood",
+    "isomorphism_classes",
+    "log_automorphisms",
     "log_importance_weights",
+    "log_prob_ordered",
+    "marginal_over_orders",
     "match_communities",
     "matched_auc",
     "mcmc_diagnostics",
+    "mmd",
+    "mutual_information",
+    "novelty",
     "number_of_communities",
     "omega_index",
     "overlap_with",
     "overlapping_nmi",
     "posterior_predictive_check",
+    "principal_axis",
     "probability_rows",
     "relabel_draws",
     "seeded",
+    "steer",
     "truncation_warning",
+    "uniqueness",
+    "valid",
 ]

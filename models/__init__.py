@@ -8,7 +8,10 @@ from .dyadic import Dyadic
 from .features import BernoulliFeatures
 from .laws import DyadicBernoulli, DyadicNormal, DyadicPoisson, balanced_weights
 from .lfrm import LFRM
+from .message_passing import Arcs, GatedSum, PairScore, Propagation
 from .sbm import SBM
+from .sggn import SGGN
+from .sgvae import SGVAE
 from .sticks import activation_logits, activation_probabilities, expected_active
 from .subsampled import NodeBlockDyads, SubsampledDyads
 from .vgae import GAE, VGAE
@@ -18,7 +21,10 @@ __all__ = [
     "GAE",
     "LFRM",
     "SBM",
+    "SGGN",
+    "SGVAE",
     "VGAE",
+    "Arcs",
     "BernoulliFeatures",
     "BlockBernoulli",
     "BlockNormal",
@@ -28,9 +34,12 @@ __all__ = [
     "DyadicBernoulli",
     "DyadicNormal",
     "DyadicPoisson",
+    "GatedSum",
     "LogitConcrete",
     "NodeBlockDyads",
     "NodeStory",
+    "PairScore",
+    "Propagation",
     "StraightThrough",
     "StraightThroughBernoulli",
     "SubsampledDyads",

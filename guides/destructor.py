@@ -1,0 +1,200 @@
+r"""The destructor: a guide of SGVAE that takes a graph apart, node by node, and so infers the order and z.
+
+.. math::
+    &\text{while more than one node is left:} \quad h \leftarrow \mathrm{prop}(h) \text{ on what is left}, \\
+    &\quad r_t \sim \mathrm{Categorical}(\mathrm{softmax}(f_r(h_u))) \text{ over what is left; remove } r_t, \\
+    &z \sim \mathrm{Normal}(\mu(h), \sigma(h)) \text{ with } h \text{ of the last node.}
+
+The construction order :math:`\pi` is the removal order reversed. The removals are auxiliary: the story has no site for
+them, it is conditioned on the graph relabelled by :math:`\pi` (:class:`Reordered`).
+
+References:
+    | Sequential Graphical Variational Autoencoders (Jing, Chi, Tang, CS 236 project, 2019)
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data import GraphBatch
+from ..models.base import check_choice, check_count
+from ..models.message_passing import GatedSum, Propagation, mlp
+from ..models.sgvae import SGVAE
+
+__all__ = ["Destructor", "Reordered", "removals"]
+
+
+class Destructor(PyroModule):
+    r"""q(pi, z | x) = q(pi | x) q(z | pi, x), for many graphs at once.
+
+    Sites, in the plate ``graphs`` at dimension -1: ``remove_t`` (B,), the node that goes in step t = 1, 2, ...
+    (auxiliary; counts for the graphs that have more than one node left), and ``z`` (B, D).
+
+    Arguments:
+        story: whose z is inferred.
+        hidden: length of a node state; the story's if None.
+        rounds: rounds of message passing a step.
+        latent: "normal" is a density, and the bound is one on log p(x). "point" is the paper's: z is the state of the
+            last node, and the term log q(z | pi, x) is left out, so that the objective mixes a density with a mass
+            and bounds nothing.
+        source: what a normal z is read from: the state of the "last" node, or a gated sum ("readout") of the node
+            states after the first propagation, before anything was removed. From the latter z does not depend on pi.
+
+    Raises:
+        ValueError: an option outside of what is listed; a point that does not fit the story's z.
+    """
+
+    def __init__(
+        self,
+        story: SGVAE,
+        *,
+        hidden: int | None = None,
+        rounds: int = 2,
+        latent: Literal["normal", "point"] = "normal",
+        source: Literal["last", "readout"] = "last",
+    ) -> None:
+        super().__init__("destructor")
+        hidden = story.hidden if hidden is None else hidden
+        check_count("hidden", hidden, "the length of a node state")
+        check_count("rounds", rounds, "a number of rounds")
+        check_choice("latent", latent, ("normal", "point"))
+        check_choice("source", source, ("last", "readout"))
+        if latent == "point" and (hidden != story.latent or source != "last"):
+            raise ValueError(
+                f"a point z is the state of the last node: it needs source='last' and hidden={story.latent}, "
+                f"the story's latent, not source={source!r} and hidden={hidden}"
+            )
+        self.latent, self.source = latent, source
+        self.start = nn.Embedding(story.node_types, hidden)
+        self.prop = Propagation(hidden, rounds, story.edge_types)
+        self.f_r = mlp(hidden, hidden, 1)
+        self.readout = GatedSum(hidden, 2 * hidden) if source == "readout" else None
+        width = 2 * hidden if source == "readout" else hidden
+        self.head = mlp(width, 2 * hidden, 2 * story.latent) if latent == "normal" else None
+
+    def forward(self, batch: GraphBatch) -> Tensor:
+        """Take the graphs apart.
+
+        Returns:
+            pi, the construction order, (B, n) int64 as :meth:`~graphlore.data.GraphBatch.reorder` wants it: the node
+            built i-th is ``order[:, i]``; the padding stays.
+        """
+        count, width = len(batch), batch.width
+        # Each look-up of a network of a PyroModule registers its parameters with Pyro: look them up once.
+        prop, f_r, readout = self.prop, self.f_r, self.readout
+        types = (
+            torch.zeros_like(batch.edges[..., 0]) if batch.node_types is None else batch.node_types
+        )
+        # (M,) the nodes that are left, of all graphs
+        graph, node = batch.mask.nonzero(as_tuple=True)
+        h = self.start(types[graph, node])
+        arcs = _arcs(batch, graph, node)
+        place = torch.arange(width, device=h.device).expand(count, width)
+        last = h.new_zeros(count, h.shape[1])
+        whole = h.new_zeros(count, 2 * h.shape[1])  # what a readout says of the whole graph
+        sizes = batch.num_nodes
+        with pyro.plate("graphs", count, dim=-1):
+            # Node states persist, so a step depends on all steps before it.
+            for t in pyro.markov(range(1, width + 1), history=width):
+                done = (sizes[graph] == t).nonzero()[:, 0]  # one node left
+                last = last.index_copy(0, graph[done], h[done])
+                place = place.index_put((graph[done], node[done]), torch.zeros_like(done))
+                if t == 1 and readout is not None:
+                    whole = whole.index_add(0, graph[done], readout.terms(h[done]))
+                going = sizes > t
+                graph, node, h, arcs = _only(going[graph], graph, node, h, arcs)
+                if len(graph) == 0:
+                    break
+                h = prop(h, *arcs)
+                if t == 1 and readout is not None:
+                    whole = whole.index_add(0, graph, readout.terms(h))
+                scores = torch.where(going, -torch.inf, 0.0).to(h)[:, None].repeat(1, width)
+                scores = scores.index_put((graph, node), f_r(h)[:, 0])
+                removed = pyro.sample(
+                    f"remove_{t}",
+                    dist.Categorical(logits=scores).mask(going),
+                    infer={"is_auxiliary": True},
+                )
+                gone = F.one_hot(removed, width).bool() & going[:, None]
+                place = torch.where(gone, (sizes - t)[:, None], place)
+                graph, node, h, arcs = _only(node != removed[graph], graph, node, h, arcs)
+            pyro.sample("z", self.law(last if readout is None else whole))
+        return place.argsort(1)
+
+    def law(self, state: Tensor) -> dist.TorchDistribution:
+        """q(z | pi, x) from the state of the last node or the readout, (B, ...)."""
+        if self.head is None:
+            return dist.Delta(state, event_dim=1)
+        mean, width = self.head(state).chunk(2, -1)
+        return dist.Normal(mean, F.softplus(width) + 1e-3).to_event(1)
+
+
+class Reordered(PyroModule):
+    """A story and its destructor as a pair of programs with the same argument, a batch, for any ELBO of Pyro.
+
+    ``pair.model`` tells the story of the batch in the order that ``pair.guide`` took last; Pyro runs the guide first.
+    The order keeps its provenance, so that ``TraceGraph_ELBO`` sees what depends on the removals.
+
+    Arguments:
+        story: the constructor.
+        destructor: its guide.
+    """
+
+    def __init__(self, story: SGVAE, destructor: Destructor) -> None:
+        super().__init__("reordered")
+        self.story, self.destructor = story, destructor
+        self.order: Tensor | None = None
+
+    def guide(self, batch: GraphBatch) -> Tensor:
+        """q(pi, z | x)."""
+        self.order = self.destructor(batch)
+        return self.order
+
+    def model(self, batch: GraphBatch) -> GraphBatch:
+        """p(x^pi, z).
+
+        Raises:
+            ValueError: if the guide has not run.
+        """
+        if self.order is None:
+            raise ValueError("the guide gives the order in which the model is told: run it first")
+        return self.story(batch.reorder(self.order))
+
+
+def removals(order: Tensor, num_nodes: Tensor) -> dict[str, Tensor]:
+    """The sites ``remove_t`` that lead to a construction order, to condition a destructor on.
+
+    Arguments:
+        order: (B, n) int64 as :class:`Destructor` returns it.
+        num_nodes: (B,) int64.
+    """
+    steps = range(1, order.shape[1])
+    place = {t: (num_nodes - t).clamp(min=0)[:, None] for t in steps}
+    return {f"remove_{t}": order.gather(1, place[t])[:, 0] for t in steps}
+
+
+def _arcs(batch: GraphBatch, graph: Tensor, node: Tensor) -> Tensor:
+    """(3, E) source and target as places in the list of nodes (graph, node), and type; both directions."""
+    place = torch.zeros_like(batch.edges[..., 0]).index_put(
+        (graph, node), torch.arange(len(graph), device=graph.device)
+    )
+    g, u, v = batch.edges.nonzero(as_tuple=True)
+    return torch.stack([place[g, u], place[g, v], batch.edges[g, u, v]])
+
+
+def _only(
+    keep: Tensor, graph: Tensor, node: Tensor, h: Tensor, arcs: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The nodes in the mask (M,), and the arcs among them."""
+    arcs = arcs[:, keep[arcs[0]] & keep[arcs[1]]]
+    place = keep.cumsum(0) - 1
+    arcs = torch.stack([place[arcs[0]], place[arcs[1]], arcs[2]])
+    stay = keep.nonzero()[:, 0]
+    return graph[stay], node[stay], h[stay], arcs

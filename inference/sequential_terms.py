@@ -1,0 +1,151 @@
+r"""What one pass over sampled orders gives, and the gradient made of it.
+
+A sequential story has a discrete site for every decision, and ``TraceGraph_ELBO`` costs O(T^2) for T of them. Here
+one pass of guide and story over S orders of G graphs yields the log-probabilities of all sites, and the gradient of
+the order's parameters is REINFORCE with rewards to go and the mean of the other S - 1 orders as baseline. Its
+expectation is that of ``TraceGraph_ELBO``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from ..data import GraphBatch
+from ..guides.destructor import Reordered
+
+__all__ = ["Baseline", "Terms", "surrogate", "trace_terms"]
+
+Baseline = Literal["step", "order", "none"]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Log-probabilities of S sampled orders and latents of G graphs.
+
+    Attributes:
+        log_likelihood: (S, G) log p(x^pi | z).
+        log_prior: (S, G) log p(z).
+        log_latent: (S, G) log q(z | pi, x), zero for a point.
+        log_removals: (T, S, G) log q of each removal, zero where there was none.
+        z: (S, G, D).
+        law: q(z | pi, x), batch shape (S G,).
+    """
+
+    log_likelihood: Tensor
+    log_prior: Tensor
+    log_latent: Tensor
+    log_removals: Tensor
+    z: Tensor
+    law: dist.TorchDistribution
+
+    @property
+    def log_order(self) -> Tensor:
+        """(S, G) log q(pi | x)."""
+        return self.log_removals.sum(0)
+
+    @property
+    def log_weight(self) -> Tensor:
+        """(S, G) log p(x^pi, z) - log q(pi, z | x): its mean is the ELBO, log-mean-exp over S the tighter bound."""
+        return self.log_likelihood + self.log_prior - self.log_latent - self.log_order
+
+    def log_mixture(self) -> Tensor:
+        """(S, G) log q(z), with q(z) the mixture of all S G components at hand.
+
+        The mean of log q(z | pi, x) - log q(z) estimates the mutual information of z and (x, pi) under the guide. A
+        component's own draw is among the S G, so the estimate is at most log(S G), and low where the true value comes
+        near to it. The mean of log q(z) - log p(z) estimates how far q(z) is from the prior.
+        """
+        z = self.z.flatten(0, 1)
+        mixture = self.law.log_prob(
+            z[:, None]
+        )  # (S G, S G), a row for a draw, a column for a component
+        return (mixture.logsumexp(1) - math.log(len(z))).view_as(self.log_latent)
+
+
+def trace_terms(pair: Reordered, batch: GraphBatch, orders: int) -> Terms:
+    """Take ``batch`` apart ``orders`` times, tell the story of it in these orders, and collect the terms.
+
+    Arguments:
+        pair: story and destructor.
+        batch: G graphs.
+        orders: S.
+    """
+    many = batch.repeat(orders)
+    guide = poutine.trace(pair.guide).get_trace(many)
+    model = poutine.trace(poutine.replay(pair.model, trace=guide)).get_trace(many)
+    guide.compute_log_prob()
+    model.compute_log_prob()
+    shape = (orders, len(batch))
+    z = guide.nodes["z"]
+
+    def values(trace: poutine.Trace, *prefixes: str) -> list[Tensor]:
+        found = [s["log_prob"] for name, s in trace.nodes.items() if name.startswith(prefixes)]
+        return [value.view(shape) for value in found]
+
+    removals = values(guide, "remove_")
+    empty = z["value"].new_zeros(0, *shape)
+    return Terms(
+        log_likelihood=torch.stack(values(model, "add_node_", "edges_", "node_types")).sum(0),
+        log_prior=model.nodes["z"]["log_prob"].view(shape),
+        log_latent=z["log_prob"].view(shape),
+        log_removals=torch.stack(removals) if removals else empty,
+        z=z["value"].view(*shape, -1),
+        law=z["fn"],
+    )
+
+
+def surrogate(
+    terms: Terms,
+    *,
+    kl_weight: float = 1.0,
+    information: float = 0.0,
+    marginal: float = 0.0,
+    baseline: Baseline = "step",
+) -> Tensor:
+    r"""A scalar whose gradient is, in expectation, that of the mean over graphs of
+
+    .. math::
+        E_q\big[\log p(x^\pi \mid z) + \beta \log \tfrac{p(z)}{q(z \mid \pi, x)} - \beta \log q(\pi \mid x)\big]
+        + \alpha\, I_q(z; x, \pi) - \lambda\, \mathrm{KL}(q(z) \,\|\, p(z)).
+
+    With :math:`\beta = 1` and :math:`\alpha = \lambda = 0` this is the ELBO. With :math:`\beta = 1` it is InfoVAE
+    (Zhao, Song, Ermon 2019), which has the ELBO's optimum if the guide is flexible but lets z be used, and bounds
+    nothing. Where z depends on :math:`\pi`, the mixture q(z) makes the baseline of other orders slightly dependent on
+    the order it is subtracted from; with ``source="readout"`` it does not.
+
+    Arguments:
+        terms: of S orders.
+        kl_weight: :math:`\beta`.
+        information: :math:`\alpha`.
+        marginal: :math:`\lambda`.
+        baseline: subtracted from the reward of a removal: the mean, over the other orders of the same graph, of the
+            reward from that "step" on, or of the reward of the whole "order"; or "none".
+
+    Raises:
+        ValueError: a baseline of other orders when there is only one.
+    """
+    orders = terms.log_order.shape[0]
+    if baseline != "none" and orders < 2:
+        raise ValueError(f"baseline={baseline!r} needs at least two orders a graph, not {orders}")
+    value = terms.log_likelihood + kl_weight * (terms.log_prior - terms.log_latent)
+    if information or marginal:
+        mixture = terms.log_mixture()
+        value = (
+            value
+            + information * (terms.log_latent - mixture)
+            + marginal * (terms.log_prior - mixture)
+        )
+    spent = kl_weight * terms.log_removals.detach()
+    # What was removed before a step does not depend on it, so its cost is no part of that step's reward.
+    to_go = spent.sum(0) if baseline == "order" else spent.flip(0).cumsum(0).flip(0)
+    reward = value.detach() - to_go
+    if baseline != "none":
+        reward = (reward - reward.mean(-2, keepdim=True)) * (orders / (orders - 1))
+    return value.mean() + (reward * terms.log_removals).sum(0).mean()
