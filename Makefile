@@ -9,7 +9,7 @@ fit: $(READY)  ## fit DGLFRM to Zachary's karate club; open runs/karate/report.h
 	$(BIN)/graphlore fit karate --restarts 3 --out runs/karate
 
 test: $(READY)  ## the whole test suite
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .
