@@ -128,30 +128,17 @@ def blogs(file: Path, seed: int, restarts: int) -> dict[str, Any]:
 
 
 def planted_blocks(seed: int, blocks: int, epsilon: float, restarts: int) -> dict[str, Any]:
-    degree = LEVELS[blocks][0]
-    graph = gl.data.symmetric_partition(400, blocks, degree, epsilon, seed=seed)
-    inner = blocks * degree / (1 + (blocks - 1) * epsilon)
+    graph = partition(seed, blocks, epsilon)
     story = {"name": "SBM", "num_blocks": blocks}
     found, seconds = fitted(graph, story, {**SUMMED, "seed": 100 * seed}, restarts)
     z = found.encode(graph, draws=200).memberships.argmax(1).numpy()
-    best = best_achievable(graph, inner, epsilon * inner, blocks)
-    own = overlap_with(z, graph.labels.numpy())
-    ratio = gl.data.kesten_stigum(blocks, degree, epsilon)
-    return {
-        "graph": f"{blocks} blocks, signal to noise {ratio:.1f}",
-        "overlap": own,
-        "belief propagation": best,
-        "short by": best - own,
-        "seconds": seconds,
-    }
+    return beside_best(graph, z, blocks, epsilon) | {"seconds": seconds}
 
 
 def barely_told(seed: int, blocks: int, epsilon: float) -> dict[str, Any]:
     """MCMC of a story that knows that blocks are of one size, as belief propagation does."""
     started = time.perf_counter()
-    degree = LEVELS[blocks][0]
-    graph = gl.data.symmetric_partition(400, blocks, degree, epsilon, seed=seed)
-    inner = blocks * degree / (1 + (blocks - 1) * epsilon)
+    graph = partition(seed, blocks, epsilon)
     found = gl.inference.fit_mcmc(
         gl.models.SBM(400, blocks, alpha=200.0),
         graph,
@@ -163,18 +150,29 @@ def barely_told(seed: int, blocks: int, epsilon: float) -> dict[str, Any]:
         predictive_draws=1,
         progress=False,
     )
+    seconds = time.perf_counter() - started
     draws = found.posterior["membership"].values[0].astype(int)
     drawn = np.eye(blocks)[draws]
     shares = gl.inference.relabel_draws(drawn, gl.inference.align_draws(drawn)).mean(0)
+    return beside_best(graph, shares.argmax(1), blocks, epsilon) | {"seconds": seconds}
+
+
+def partition(seed: int, blocks: int, epsilon: float) -> gl.data.Graph:
+    return gl.data.symmetric_partition(400, blocks, LEVELS[blocks][0], epsilon, seed=seed)
+
+
+def beside_best(graph: gl.data.Graph, z: np.ndarray, blocks: int, epsilon: float) -> dict[str, Any]:
+    """Overlap of labels with the planted partition, and that of belief propagation."""
+    degree = LEVELS[blocks][0]
+    inner = blocks * degree / (1 + (blocks - 1) * epsilon)
     best = best_achievable(graph, inner, epsilon * inner, blocks)
-    own = overlap_with(shares.argmax(1), graph.labels.numpy())
+    own = overlap_with(z, graph.labels.numpy())
     ratio = gl.data.kesten_stigum(blocks, degree, epsilon)
     return {
         "graph": f"{blocks} blocks, signal to noise {ratio:.1f}",
         "overlap": own,
         "belief propagation": best,
         "short by": best - own,
-        "seconds": time.perf_counter() - started,
     }
 
 

@@ -13,6 +13,7 @@ member, and the expected log pointwise predictive density by leave-one-out. Writ
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ import torch
 from pyro import poutine
 
 import graphlore as gl
+from graphlore.inference.restarts import final_score
 
 GRAPHS = ("karate", "lesmis", "sampson")
 STARTS = 6
@@ -56,11 +58,7 @@ def best_fit(graph: gl.data.Graph, name: str) -> Any:
         )
         for seed, start in enumerate(starts)
     ]
-    return max(fits, key=_elbo)
-
-
-def _elbo(fit: Any) -> float:
-    return float(np.mean(fit.history["elbo"][-100:]))
+    return max(fits, key=final_score)
 
 
 def main() -> None:
@@ -124,11 +122,13 @@ def compare(graph: gl.data.Graph, name: str, options: argparse.Namespace) -> dic
         "nodes": graph.num_nodes,
         "edges": graph.num_edges,
         "K": best.story.width,
-        "elbo": _elbo(best),
+        "elbo": final_score(best),
         "link_mean_difference": float(np.abs(links[0] - links[1]).mean()),
         "link_max_difference": float(np.abs(links[0] - links[1]).max()),
         "together_mean_difference": float(np.abs(together[0] - together[1])[off].mean()),
-        "communities": [_communities(p) for p in (variational, chains)],
+        "communities": [
+            dataclasses.asdict(gl.inference.number_of_communities(p)) for p in (variational, chains)
+        ],
         "elpd": elpd,
         "elpd_difference": elpd[0] - elpd[1],
         "lp": [p.sample_stats["lp"].values.mean(1).tolist() for p in (chains, random)],
@@ -169,12 +169,6 @@ def _together(posterior: Any) -> np.ndarray:
     return np.mean([b @ b.T > 0 for b in bits], axis=0)
 
 
-def _communities(posterior: Any) -> dict[str, float]:
-    number = (_bits(posterior) > 0).any(1).sum(-1)
-    low, high = np.quantile(number, (0.05, 0.95))
-    return {"mean": float(number.mean()), "low": float(low), "high": float(high)}
-
-
 def _elpd(posterior: Any) -> float:
     found = arviz.loo(posterior)
     return float(found.elpd_loo if hasattr(found, "elpd_loo") else found.elpd)
@@ -198,9 +192,7 @@ def _table(results: list[dict[str, Any]]) -> str:
     )
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for r in results:
-        communities = [
-            f"{c['mean']:.2f} ({c['low']:.0f} to {c['high']:.0f})" for c in r["communities"]
-        ]
+        communities = [f"{c['mean']:.2f} ({c['low']} to {c['high']})" for c in r["communities"]]
         cells = (
             r["graph"],
             f"{r['story']}, K = {r['K']}",

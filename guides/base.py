@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro
 import pyro.distributions as dist
@@ -33,6 +33,9 @@ class NodeGuide(PyroModule):
         amortised: a graph convolutional network over all nodes; False gives every node parameters of its own.
         encoder: options of :class:`~graphlore.guides.GCNEncoder`.
     """
+
+    #: options for another start of the same fit, where the seed alone would not give one
+    restart: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(
         self,

@@ -114,8 +114,7 @@ def _run_chain(
     with pyro.validation_enabled(False):  # of values that the kernel itself has drawn
         for step in range(warmup + draws):
             if kernel.is_random_start:
-                rising = _HOTTEST + (1.0 - _HOTTEST) * 2.0 * step / max(warmup, 1)
-                kernel.power = min(1.0, rising)
+                kernel.power = _power(step, warmup)
             if step == warmup:
                 kernel.end_warmup()
             state = kernel.sample(state)
@@ -129,6 +128,13 @@ def _run_chain(
     if "divergences" in found:
         statistics["diverging"] = np.isin(np.arange(draws), found["divergences"])
     return {name: torch.stack([v[name] for v in kept]) for name in state}, statistics
+
+
+def _power(step: int, warmup: int) -> float:
+    """Of the likelihood under which memberships are drawn: 1 from the middle of the warm-up on."""
+    if 2 * step >= warmup:
+        return 1.0
+    return _HOTTEST + (1.0 - _HOTTEST) * 2.0 * step / warmup
 
 
 def _reporter(bar: ProgressBar) -> Callable[[GibbsNUTS, float], None]:

@@ -17,8 +17,9 @@ from ..data.orders import NodeOrder, canonical_orders, random_orders
 from ..models.base import check_count
 from ..models.sggn import SGGN
 from ..models.sgvae import check_types
-from .elbo import InferenceError
+from .ascent import Ascent
 from .seeds import seeded
+from .sequential_terms import site_log_probs
 
 __all__ = ["fit_ordered", "log_prob_ordered", "marginal_over_orders"]
 
@@ -27,10 +28,7 @@ def log_prob_ordered(story: SGGN, batch: GraphBatch) -> Tensor:
     """(B,) log p of the graphs in the order their nodes have."""
     trace = poutine.trace(story).get_trace(batch)
     trace.compute_log_prob()
-    sites = [
-        s for n, s in trace.nodes.items() if n.startswith(("add_node_", "add_edge_", "partner_"))
-    ]
-    return torch.stack([site["log_prob"] for site in sites]).sum(0)
+    return torch.stack(site_log_probs(trace, "add_node_", "add_edge_", "partner_")).sum(0)
 
 
 @torch.no_grad()
@@ -97,11 +95,8 @@ def fit_ordered(
         batch = batch.reorder(canonical_orders(graphs, order))
     device = story.embed.weight.device
     batch = batch.to(device)
-    adam = torch.optim.Adam(story.parameters(), lr=learning_rate)
     steps = epochs * math.ceil(len(batch) / batch_size)
-    fall = torch.optim.lr_scheduler.LambdaLR(
-        adam, lambda step: 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, step / steps)))
-    )
+    ascent = Ascent(story.parameters(), learning_rate, clip, steps)
     history: dict[str, list[float]] = {"log_prob": [], "seconds": []}
     start = time.perf_counter()
     with seeded(seed, device), pyro.validation_enabled(False):
@@ -111,15 +106,7 @@ def fit_ordered(
                 part = batch.select(chosen)
                 part = part.reorder(random_orders(part)) if order == "random" else part
                 log_prob = log_prob_ordered(story, part)
-                adam.zero_grad(set_to_none=True)
-                (-log_prob.mean()).backward()
-                norm = torch.nn.utils.clip_grad_norm_(story.parameters(), clip)
-                if not bool(torch.isfinite(norm)):
-                    raise InferenceError(
-                        f"the gradient is not finite in epoch {epoch + 1}: lower learning_rate"
-                    )
-                adam.step()
-                fall.step()
+                ascent.step(log_prob.mean(), epoch + 1)
                 total += float(log_prob.detach().sum())
             history["log_prob"].append(total / len(batch))
             history["seconds"].append(time.perf_counter() - start)

@@ -13,6 +13,7 @@ from typing import Any
 
 from .. import guides, models
 from ..data import Graph
+from ..guides.base import NodeGuide
 from ..models.base import graph_kind
 from .elbo import InferenceError
 from .seeds import seeded
@@ -154,6 +155,11 @@ class Recipe:
     @property
     def settings(self) -> FitSettings:
         return FitSettings.from_dict(dict(self.fit))
+
+    @property
+    def guide_class(self) -> type[NodeGuide]:
+        """The class of the guide."""
+        return self._classes()[1]
 
     def build(self, graph: Graph) -> tuple[Any, Any]:
         """(story, guide) for a graph, weights drawn under the fit's seed."""

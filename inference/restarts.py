@@ -69,9 +69,10 @@ def _best(
 ) -> Fit:
     best: Fit | None = None
     for start in range(restarts):
-        attempt = recipe.override(fit={"seed": recipe.settings.seed + start})
-        if start and recipe.story.get("name") == "SBM":
-            attempt = attempt.override(guide={"initial": "random"})
+        attempt = recipe.override(
+            guide=recipe.guide_class.restart if start else {},
+            fit={"seed": recipe.settings.seed + start},
+        )
         found = fit(*attempt.build(observed), graph, attempt.settings, **options)
         if best is None or final_score(found) > final_score(best):
             best = found

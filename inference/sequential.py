@@ -15,7 +15,7 @@ import torch
 from ..data import GraphSet
 from ..guides.destructor import Destructor, Reordered
 from ..models.sgvae import SGVAE, check_types
-from .elbo import InferenceError
+from .ascent import Ascent
 from .seeds import seeded
 from .sequential_terms import Baseline, surrogate, trace_terms
 
@@ -138,13 +138,9 @@ def fit_sequential(
     batch = batch.to(device)
     fit = SequentialFit(story, guide, settings)
     pair = fit.pair
-    parameters = [p for p in pair.parameters() if p.requires_grad]
-    adam = torch.optim.Adam(parameters, lr=settings.learning_rate)
     size = len(batch) if settings.batch_size is None else min(settings.batch_size, len(batch))
     steps = settings.epochs * math.ceil(len(batch) / size)
-    fall = torch.optim.lr_scheduler.LambdaLR(
-        adam, lambda step: 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, step / steps)))
-    )
+    ascent = Ascent(pair.parameters(), settings.learning_rate, settings.clip, steps)
     start = time.perf_counter()
     # the graphs were checked above; checking every distribution again costs a quarter of a step
     with seeded(settings.seed, device), pyro.validation_enabled(False):
@@ -160,15 +156,7 @@ def fit_sequential(
                     marginal=kl_weight * settings.marginal,
                     baseline=settings.baseline,
                 )
-                adam.zero_grad(set_to_none=True)
-                (-objective).backward()
-                norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
-                if not bool(torch.isfinite(norm)):
-                    raise InferenceError(
-                        f"the gradient is not finite in epoch {epoch + 1}: lower learning_rate"
-                    )
-                adam.step()
-                fall.step()
+                ascent.step(objective, epoch + 1)
                 with torch.no_grad():
                     parts = {
                         "elbo": terms.log_weight,

@@ -30,7 +30,7 @@ from torch import Tensor
 from ..data import GraphBatch, GraphSet
 from ..guides.destructor import Reordered
 from ..models.sgvae import SGVAE
-from .sequential_terms import trace_terms
+from .sequential_terms import STORY_SITES, site_log_probs, trace_terms
 
 __all__ = [
     "LogLikelihood",
@@ -121,7 +121,7 @@ def _defended(
     z = torch.where(foreign[:, None], prior.sample((len(many),)), site["value"])
     log_prior, log_latent = prior.log_prob(z), law.log_prob(z)
     proposal = torch.logaddexp(math.log(defence) + log_prior, math.log1p(-defence) + log_latent)
-    removals = [s["log_prob"] for name, s in guide.nodes.items() if name.startswith("remove_")]
+    removals = site_log_probs(guide, "remove_")
     log_order = torch.stack(removals).sum(0) if removals else torch.zeros_like(log_prior)
     joint = (
         story_log_prob(pair.story, many.reorder(guide.nodes["_RETURN"]["value"]), z)
@@ -137,10 +137,7 @@ def story_log_prob(story: SGVAE, batch: GraphBatch, z: Tensor) -> Tensor:
     """(B,) log p(x | z) of B graphs in the order their nodes have, z (B, D)."""
     trace = poutine.trace(poutine.condition(story, data={"z": z})).get_trace(batch)
     trace.compute_log_prob()
-    names = ("add_node_", "edges_", "node_types")
-    return torch.stack([s["log_prob"] for n, s in trace.nodes.items() if n.startswith(names)]).sum(
-        0
-    )
+    return torch.stack(site_log_probs(trace, *STORY_SITES)).sum(0)
 
 
 @torch.no_grad()

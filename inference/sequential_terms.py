@@ -20,9 +20,11 @@ from torch import Tensor
 from ..data import GraphBatch
 from ..guides.destructor import Reordered
 
-__all__ = ["Baseline", "Terms", "surrogate", "trace_terms"]
+__all__ = ["STORY_SITES", "Baseline", "Terms", "site_log_probs", "surrogate", "trace_terms"]
 
 Baseline = Literal["step", "order", "none"]
+#: what names of the sites of SGVAE start with, but for z
+STORY_SITES = ("add_node_", "edges_", "node_types")
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,11 @@ class Terms:
         return (mixture.logsumexp(1) - math.log(len(z))).view_as(self.log_latent)
 
 
+def site_log_probs(trace: poutine.Trace, *prefixes: str) -> list[Tensor]:
+    """Log-probabilities, (B,) each, of the sites whose names start with one of the prefixes."""
+    return [s["log_prob"] for name, s in trace.nodes.items() if name.startswith(prefixes)]
+
+
 def trace_terms(pair: Reordered, batch: GraphBatch, orders: int) -> Terms:
     """Take ``batch`` apart ``orders`` times, tell the story of it in these orders, and collect the terms.
 
@@ -85,14 +92,10 @@ def trace_terms(pair: Reordered, batch: GraphBatch, orders: int) -> Terms:
     shape = (orders, len(batch))
     z = guide.nodes["z"]
 
-    def values(trace: poutine.Trace, *prefixes: str) -> list[Tensor]:
-        found = [s["log_prob"] for name, s in trace.nodes.items() if name.startswith(prefixes)]
-        return [value.view(shape) for value in found]
-
-    removals = values(guide, "remove_")
+    removals = [x.view(shape) for x in site_log_probs(guide, "remove_")]
     empty = z["value"].new_zeros(0, *shape)
     return Terms(
-        log_likelihood=torch.stack(values(model, "add_node_", "edges_", "node_types")).sum(0),
+        log_likelihood=torch.stack(site_log_probs(model, *STORY_SITES)).sum(0).view(shape),
         log_prior=model.nodes["z"]["log_prob"].view(shape),
         log_latent=z["log_prob"].view(shape),
         log_removals=torch.stack(removals) if removals else empty,

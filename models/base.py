@@ -40,6 +40,7 @@ __all__ = [
     "NodeStory",
     "check_choice",
     "check_count",
+    "check_counts",
     "check_positive",
     "check_two",
     "graph_kind",
@@ -364,6 +365,11 @@ def check_positive(name: str, value: object, meaning: str = "a positive number")
 def check_two(name: str, value: Any, meaning: str = "two numbers") -> None:
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
         raise ValueError(f"{name} is {meaning}, not {value!r}")
+
+
+def check_counts(meaning: str, **values: object) -> None:
+    for name, value in values.items():
+        check_count(name, value, meaning)
 
 
 def check_count(name: str, value: object, meaning: str) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data import GraphBatch
-from .base import check_count
+from .base import check_counts
 from .message_passing import Arcs, GatedSum, PairScore, Propagation, mlp
 from .sgvae import check_types, graphs_of_rows
 
@@ -62,14 +62,14 @@ class SGGN(PyroModule):
         max_nodes: int = 40,
     ) -> None:
         super().__init__("sggn")
-        for name, value in (
-            ("hidden", hidden),
-            ("rounds", rounds),
-            ("edge_types", edge_types),
-            ("node_types", node_types),
-            ("max_nodes", max_nodes),
-        ):
-            check_count(name, value, "a number of units, rounds, types or nodes")
+        check_counts(
+            "a number of units, rounds, types or nodes",
+            hidden=hidden,
+            rounds=rounds,
+            edge_types=edge_types,
+            node_types=node_types,
+            max_nodes=max_nodes,
+        )
         self.hidden, self.max_nodes = hidden, max_nodes
         self.edge_types, self.node_types = edge_types, node_types
         self.prop = Propagation(hidden, rounds, edge_types)

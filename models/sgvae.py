@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data import GraphBatch
-from .base import check_count
+from .base import check_counts
 from .message_passing import Arcs, GatedSum, PairScore, Propagation, mlp
 
 __all__ = ["SGVAE", "check_types", "graphs_of_rows"]
@@ -71,15 +71,15 @@ class SGVAE(PyroModule):
     ) -> None:
         super().__init__("sgvae")
         latent = hidden if latent is None else latent
-        for name, value in (
-            ("hidden", hidden),
-            ("latent", latent),
-            ("rounds", rounds),
-            ("edge_types", edge_types),
-            ("node_types", node_types),
-            ("max_nodes", max_nodes),
-        ):
-            check_count(name, value, "a number of units, rounds, types or nodes")
+        check_counts(
+            "a number of units, rounds, types or nodes",
+            hidden=hidden,
+            latent=latent,
+            rounds=rounds,
+            edge_types=edge_types,
+            node_types=node_types,
+            max_nodes=max_nodes,
+        )
         if latent > hidden:
             raise ValueError(f"latent={latent} does not fit into h_0: at most hidden={hidden}")
         self.hidden, self.latent, self.max_nodes = hidden, latent, max_nodes

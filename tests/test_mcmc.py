@@ -24,6 +24,7 @@ from graphlore.inference import (
 )
 from graphlore.inference.gibbs import draw_bits, draw_categories
 from graphlore.inference.joint import Joint
+from graphlore.inference.mcmc import _power
 from graphlore.inference.relabel import permute_blocks, swap_communities
 from graphlore.models import DGLFRM, GAE, LFRM, SBM, VGAE, Concrete
 
@@ -143,6 +144,13 @@ def test_a_swap_is_accepted_as_often_as_metropolis_says():
     ratio = (0.42 / 0.58) / (0.7 / 0.3)
     moved = sum(swap_communities(joint, values) is not values for _ in range(400))
     assert abs(moved / 400 - ratio) < 4 * np.sqrt(ratio * (1 - ratio) / 400)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "expected"), [(0, [1, 1]), (1, [0.1, 1]), (6, [0.1, 0.4, 0.7, 1, 1, 1, 1])]
+)
+def test_no_draw_that_is_kept_is_annealed(warmup, expected):
+    assert [_power(s, warmup) for s in range(len(expected))] == pytest.approx(expected)
 
 
 def sweeps(story, graph, count, warmup=0, **options):

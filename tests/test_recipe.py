@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -298,6 +299,23 @@ def test_a_start_is_scored_by_the_state_it_returns():
     own = (found.history["val_auc"][at] + found.history["val_ap"][at]) / 2
     assert own < 1.0
     assert restarts.final_score(found) == own
+
+
+def test_starts_of_a_block_model_after_the_first_are_at_random_blocks():
+    plan = Recipe(
+        story={"name": "SBM", "num_blocks": 2},
+        guide={"amortised": False},
+        fit={"gradient": "expectation", "steps": 2},
+    )
+    starts = []
+
+    def spy(story, guide, *others, **options):
+        starts.append(guide.options["initial"])
+        return fit(story, guide, *others, **options)
+
+    with mock.patch.object(restarts, "fit", side_effect=spy):
+        fit_recipe(plan, KARATE, 3, progress=False)
+    assert starts == ["spectral", "random", "random"]
 
 
 def test_starts_are_counted_from_one_and_several_are_not_resumed(tmp_path):
