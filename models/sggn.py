@@ -97,7 +97,7 @@ class SGGN(PyroModule):
         count = num_graphs if batch is None else len(batch)
         last = self.max_nodes if batch is None else batch.width
         # Each look-up of a network of a PyroModule registers its parameters with Pyro: look them up once.
-        prop, readout, f_an, r_init = self.prop, self.readout, self.f_an, self.r_init
+        prop, readout, f_an, r_init = self.prop.joined(), self.readout, self.f_an, self.r_init
         f_ae, f_s, embed = self.f_ae, self.f_s, self.embed
         h = embed.weight.new_zeros(0, count, self.hidden)  # (t, B, H), the nodes so far
         arcs = Arcs.none(h.device)

@@ -110,7 +110,7 @@ class SGVAE(PyroModule):
         count = num_graphs if batch is None else len(batch)
         last = self.max_nodes if batch is None else batch.width
         # Each look-up of a network of a PyroModule registers its parameters with Pyro: look them up once.
-        prop, readout, typed = self.prop, self.readout, self.f_type is not None
+        prop, readout, typed = self.prop.joined(), self.readout, self.f_type is not None
         f_an, r_init, f_ae = self.f_an, self.r_init, self.f_ae
         with pyro.plate("graphs", count, dim=-1):
             z = pyro.sample("z", self.prior())
@@ -144,12 +144,8 @@ class SGVAE(PyroModule):
                 if t == last or len(stay) == 0:
                     break
                 if len(stay) < len(active):
-                    h, graph, arcs, active = (
-                        h[:, stay],
-                        graph[stay],
-                        arcs.only(stay, len(active)),
-                        active[stay],
-                    )
+                    h, graph = h.index_select(1, stay), graph.index_select(0, stay)
+                    arcs, active = arcs.only(stay, len(active)), active[stay]
                 new = r_init(graph)
                 logits = f_ae(h, torch.cat([new, graph], -1)).transpose(0, 1)
                 row = pyro.sample(
