@@ -105,21 +105,21 @@ class Destructor(PyroModule):
         graph, node = batch.mask.nonzero(as_tuple=True)
         h = self.start(types[graph, node])
         arcs = _arcs(batch, graph, node)
-        place = torch.arange(width, device=h.device).expand(count, width)
         last = h.new_zeros(count, h.shape[1])
         whole = h.new_zeros(count, 2 * h.shape[1])  # what a readout says of the whole graph
         sizes = batch.num_nodes
+        occurring = set(sizes.tolist())
+        steps: list[Tensor] = []
         with pyro.plate("graphs", count, dim=-1):
             # Node states persist, so a step depends on all steps before it.
             for t in pyro.markov(range(1, width + 1), history=width):
-                ended = (sizes == t).index_select(0, graph)  # one node left
-                if bool(ended.any()):
+                if t in occurring:  # one node left
+                    ended = (sizes == t).index_select(0, graph)
                     done = ended.nonzero()[:, 0]
-                    ends = graph.index_select(0, done)
-                    state = h.index_select(0, done)
-                    last = last.index_copy(0, ends, state)
-                    place = place.index_put((ends, node[done]), torch.zeros_like(done))
-                    if t == 1 and readout is not None:
+                    ends, state = graph.index_select(0, done), h.index_select(0, done)
+                    if readout is None:
+                        last = last.index_copy(0, ends, state)
+                    elif t == 1:
                         whole = whole.index_add(0, ends, readout.terms(state))
                     graph, node, h, arcs = _only(~ended, graph, node, h, arcs)
                 if len(graph) == 0:
@@ -128,23 +128,22 @@ class Destructor(PyroModule):
                 if t == 1 and readout is not None:
                     whole = whole.index_add(0, graph, readout.terms(h))
                 going = sizes > t
-                scores = torch.where(going, -torch.inf, 0.0).to(h)[:, None].repeat(1, width)
-                scores = scores.index_put((graph, node), f_r(h)[:, 0])
+                scores = h.new_zeros(count, width).masked_fill_(going[:, None], -torch.inf)
+                scores = scores.flatten().index_copy(0, graph * width + node, f_r(h)[:, 0])
                 removed = pyro.sample(
                     f"remove_{t}",
-                    dist.Categorical(logits=scores).mask(going),
+                    dist.Categorical(logits=scores.view(count, width)).mask(going),
                     infer={"is_auxiliary": True},
                 )
-                place = torch.where(
-                    F.one_hot(removed, width).bool() & going[:, None], (sizes - t)[:, None], place
-                )
+                steps.append(removed)
                 gone = node == removed.index_select(0, graph)
                 if parting is not None:
                     left = gone.index_select(0, arcs[0]).nonzero()[:, 0]
-                    h = h.index_add(0, arcs[1][left], parting(arcs[2][left] - 1))
+                    _, target, kind = arcs.index_select(1, left)
+                    h = h.index_add(0, target, parting(kind - 1))
                 graph, node, h, arcs = _only(~gone, graph, node, h, arcs)
             pyro.sample("z", self.law(last if readout is None else whole))
-        return place.argsort(1)
+        return _order(batch, steps)
 
     def law(self, state: Tensor) -> dist.TorchDistribution:
         """q(z | pi, x) from the state of the last node or the readout, (B, ...)."""
@@ -198,6 +197,18 @@ def removals(order: Tensor, num_nodes: Tensor) -> dict[str, Tensor]:
     return {f"remove_{t}": order.gather(1, place[t])[:, 0] for t in steps}
 
 
+def _order(batch: GraphBatch, steps: list[Tensor]) -> Tensor:
+    """The construction order, (B, n), from the nodes (B,) that went in steps 1, 2, ..."""
+    width, sizes = batch.width, batch.num_nodes
+    column = torch.arange(width + 1, device=sizes.device)
+    place = torch.where(column < sizes[:, None], 0, column)  # the node that is left is the first
+    if steps:
+        went = torch.stack(steps, 1)
+        at = sizes[:, None] - column[1 : len(steps) + 1]
+        place = place.scatter(1, torch.where(at > 0, went, width), at)
+    return place[:, :width].argsort(1)
+
+
 def _arcs(batch: GraphBatch, graph: Tensor, node: Tensor) -> Tensor:
     """(3, E) source and target as places in the list of nodes (graph, node), and type; both directions."""
     place = torch.zeros_like(batch.edges[..., 0]).index_put(
@@ -211,9 +222,10 @@ def _only(
     keep: Tensor, graph: Tensor, node: Tensor, h: Tensor, arcs: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The nodes in the mask (M,), and the arcs among them."""
-    there = (keep.index_select(0, arcs[0]) & keep.index_select(0, arcs[1])).nonzero()[:, 0]
-    arcs = arcs.index_select(1, there)
-    place = keep.cumsum(0) - 1
-    arcs = torch.cat([place.index_select(0, arcs[:2].flatten()).view(2, -1), arcs[2:]])
+    ends = arcs[:2].flatten()
+    there = keep.index_select(0, ends).view(2, -1).all(0).nonzero()[:, 0]
+    place = keep.cumsum(0).sub_(1)
+    place = place.index_select(0, ends).view(2, -1)
+    arcs = torch.cat([place, arcs[2:]]).index_select(1, there)
     stay = keep.nonzero()[:, 0]
     return graph.index_select(0, stay), node.index_select(0, stay), h.index_select(0, stay), arcs

@@ -170,6 +170,6 @@ class Arcs(NamedTuple):
         """Those of some of the ``count`` graphs, which are numbered anew."""
         place = stay.new_full((count,), -1)
         place[stay] = torch.arange(len(stay), device=stay.device)
-        graph = place[self.graph]
-        there = graph >= 0
-        return Arcs(graph[there], self.source[there], self.target[there], self.kind[there])
+        graph = place.index_select(0, self.graph)
+        there = (graph >= 0).nonzero()[:, 0]
+        return Arcs(*(x.index_select(0, there) for x in (graph, *self[1:])))

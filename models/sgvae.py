@@ -140,7 +140,7 @@ class SGVAE(PyroModule):
                 )
                 exists = exists & (more > 0)
                 num_nodes = num_nodes + exists
-                stay = exists[active].nonzero()[:, 0]
+                stay = exists.index_select(0, active).nonzero()[:, 0]
                 if t == last or len(stay) == 0:
                     break
                 if len(stay) < len(active):
@@ -155,8 +155,9 @@ class SGVAE(PyroModule):
                     .mask(exists),
                     obs=None if batch is None else batch.edges[:, t, :t],
                 )
-                rows.append(row * exists[:, None])
-                arcs = arcs.with_row(row[active])
+                if batch is None:
+                    rows.append(row * exists[:, None])
+                arcs = arcs.with_row(row.index_select(0, active))
                 h = torch.cat([h, new[None]])
             types = self.sample_types(batch, final.transpose(0, 1), num_nodes)
         return graphs_of_rows(rows, num_nodes, types) if batch is None else batch
