@@ -139,6 +139,10 @@ class PairScore(nn.Module):
         """(t, B, outputs) from node states (t, B, H) and contexts (B, C)."""
         return self.out((self.node(h) + self.context(context)).relu())
 
+    def pairs(self, h: Tensor, context: Tensor, which: Tensor) -> Tensor:
+        """(P, outputs) from node states (P, H), contexts (C, ...) and the context of each node, (P,) int64."""
+        return self.out((self.node(h) + self.context(context).index_select(0, which)).relu())
+
 
 class Arcs(NamedTuple):
     """Both directions of the edges of A graphs, (E,) each: graph, ends and type."""
