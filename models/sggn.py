@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from ..data import GraphBatch
 from .base import check_counts
 from .message_passing import Arcs, GatedSum, PairScore, Propagation, mlp
-from .sgvae import check_types, graphs_of_rows
+from .sgvae import check_types, graphs_of_rows, spread
 
 __all__ = ["SGGN"]
 
@@ -157,7 +157,10 @@ class SGGN(PyroModule):
                     going = asked & (more > 0)
                     if not bool(going.any()):
                         break
-                    scores = f_s(h[:t], h[t]).transpose(0, 1)  # (B, t, edge types)
+                    which = going.nonzero()[:, 0]
+                    joining = h if len(which) == count else h.index_select(1, which)
+                    scores = f_s(joining[:t], joining[t]).transpose(0, 1)
+                    scores = spread(scores, which, count)  # (B, t, edge types)
                     taken = (row > 0) & going[:, None]
                     scores = scores.masked_fill(taken[..., None], -torch.inf).flatten(1)
                     partner = pyro.sample(
@@ -170,7 +173,6 @@ class SGGN(PyroModule):
                     u, edge = partner // self.edge_types, partner % self.edge_types + 1
                     chosen = F.one_hot(u, t).bool() & going[:, None]
                     row = torch.where(chosen, edge[:, None], row)
-                    which = going.nonzero()[:, 0]
                     arcs = arcs.with_edges(which, u[which], torch.full_like(which, t), edge[which])
                     h, graph = moved(h, graph, going)
                 if t > 0:

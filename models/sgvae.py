@@ -30,7 +30,7 @@ from ..data import GraphBatch
 from .base import check_counts
 from .message_passing import Arcs, GatedSum, PairScore, Propagation, mlp
 
-__all__ = ["SGVAE", "check_types", "graphs_of_rows"]
+__all__ = ["SGVAE", "check_types", "graphs_of_rows", "spread"]
 
 
 class Typed(Protocol):
@@ -138,7 +138,7 @@ class SGVAE(PyroModule):
             if t == last:
                 break
             graph = readout(h, 0)
-            logits = _spread(f_an(graph)[:, 0], active, count)
+            logits = spread(f_an(graph)[:, 0], active, count)
             more = pyro.sample(f"add_node_{t}", dist.Bernoulli(logits=logits).mask(exists))
             exists = exists & (more > 0)
             num_nodes = num_nodes + exists
@@ -149,7 +149,7 @@ class SGVAE(PyroModule):
             arcs, active = arcs.only(stay, len(active)), active[stay]
             new = r_init(graph)
             logits = f_ae(h, torch.cat([new, graph], -1)).transpose(0, 1)
-            law = dist.Categorical(logits=_spread(logits, active, count))
+            law = dist.Categorical(logits=spread(logits, active, count))
             row = pyro.sample(f"edges_{t}", law.to_event(1).mask(exists))
             rows.append(row * exists[:, None])
             arcs = arcs.with_row(row.index_select(0, active))
@@ -274,8 +274,14 @@ def check_types(story: Typed, batch: GraphBatch | None) -> None:
         )
 
 
-def _spread(values: Tensor, active: Tensor, count: int) -> Tensor:
-    """(B, ...) values from those (A, ...) of the active graphs, zero for the others, whose sites are masked."""
+def spread(values: Tensor, active: Tensor, count: int) -> Tensor:
+    """(B, ...) values from those (A, ...) of the active graphs, zero for the others, whose sites are masked.
+
+    Arguments:
+        values: of A graphs.
+        active: (A,) int64 which they are, rising.
+        count: B.
+    """
     if len(active) == count:
         return values
     return values.new_zeros(count, *values.shape[1:]).index_copy(0, active, values)
