@@ -8,6 +8,7 @@ from .alignment import (
     overlap_with,
     relabel_draws,
 )
+from .checks import Check, Checks, posterior_predictive_check
 from .classify import Classification
 from .communities import (
     NumberOfCommunities,
@@ -37,8 +38,9 @@ from .latent_metrics import (
     steer,
 )
 from .mcmc import fit_mcmc
+from .numbering import align_posterior
 from .ordered import fit_ordered, log_prob_ordered, marginal_over_orders
-from .posterior import Check, posterior_predictive_check
+from .posterior import prior_predictive
 from .predict import probability_rows
 from .recipe import Recipe
 from .restarts import fit_recipe
@@ -57,6 +59,7 @@ from .training import fit
 __all__ = [
     "ActiveCommunities",
     "Check",
+    "Checks",
     "Classification",
     "DisarmELBO",
     "DyadicELBO",
@@ -75,6 +78,7 @@ __all__ = [
     "SequentialSettings",
     "Steering",
     "align_draws",
+    "align_posterior",
     "average_f1",
     "compare",
     "disjoint_scores",
@@ -107,6 +111,7 @@ __all__ = [
     "overlapping_nmi",
     "posterior_predictive_check",
     "principal_axis",
+    "prior_predictive",
     "probability_rows",
     "relabel_draws",
     "seeded",
