@@ -19,7 +19,7 @@ from .graphset import GraphSet, read_graphset
 from .matrices import from_biadjacency, from_dense, from_scipy
 from .orders import NodeOrder, canonical_orders, random_orders
 from .simulate import kesten_stigum, planted_features, planted_partition, symmetric_partition
-from .splits import Split, given_split, random_split
+from .splits import Split, given_split, random_split, sample_dyads
 from .validation import GraphError
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "random_split",
     "read_graph",
     "read_graphset",
+    "sample_dyads",
     "symmetric_partition",
     "to_networkx",
     "to_pyg",
