@@ -63,7 +63,7 @@ def pareto_smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     if _V1:
         from arviz_stats.base import array_stats
 
-        smoothed, k_hat = array_stats.psislw(log_weights)
+        smoothed, k_hat = array_stats.psislw(-log_weights)  # it takes log-likelihoods
     else:
         smoothed, k_hat = az.psislw(log_weights)
     return np.asarray(smoothed), float(k_hat)
