@@ -24,11 +24,13 @@ from .maths import formula_html
 _SECTIONS = {
     "data": ("graph", "data"),
     "fit": ("elbo", "active_communities"),
-    "posterior": ("memberships", "communities", "strengths", "sticks", "adjacency"),
+    "posterior": ("communities", "memberships", "strengths", "sticks", "embedding", "adjacency"),
     "checks": (
         "posterior_predictive",
         "degrees",
         "generated",
+        "held_out",
+        "link_prediction",
         "calibration",
         "roc",
         "precision_recall",
@@ -47,6 +49,9 @@ _ALT = {
     "at the observed value.",
     "degrees": "Degree distribution of the observed graph over a 90% band of generated ones.",
     "calibration": "Reliability curve: observed share of edges against predicted probability.",
+    "embedding": "Map of the nodes by their posterior mean embedding.",
+    "held_out": "ROC, precision-recall and calibration curves of the held-out pairs.",
+    "link_prediction": "ROC, precision-recall and calibration curves of the held-out pairs.",
     "roc": "ROC curve.",
     "precision_recall": "Precision-recall curve.",
 }
@@ -57,6 +62,9 @@ _TITLES = {
     "generated": "A generated graph",
     "communities": "Communities in the graph",
     "adjacency": "Observed and inferred edges",
+    "embedding": "Map of the nodes",
+    "held_out": "Held-out pairs",
+    "link_prediction": "Held-out pairs",
     "roc": "ROC curve",
 }
 # What makes a browser fetch something, or run it: elements, attributes in any tag, style sheets.

@@ -117,6 +117,9 @@ _CAPTIONS = {
     "generated": "The observed graph beside one drawn from the posterior predictive, nodes in the same places.",
     "posterior_predictive": "Statistics of graphs drawn from the posterior predictive; the line is the observed "
     "graph.",
+    "embedding": "The nodes by their posterior mean embedding: those in the same direction are likely to be linked.",
+    "held_out": "Pairs that were hidden from the fit: how well links are ranked above others, and whether a predicted "
+    "probability holds what it says.",
     "degrees": "Degree distribution of the observed graph within the band of graphs drawn from the posterior.",
 }
 
