@@ -18,7 +18,7 @@ __all__ = ["command", "errors", "fail", "print_json", "print_numbers", "print_ta
 def _console() -> Console:
     # in a pipe no cell is folded or cut: programs read the lines
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200)
+    return console if console.is_terminal else Console(highlight=False, width=10_000)
 
 
 def errors() -> Console:
