@@ -69,8 +69,10 @@ def check(
             "held-out pairs: none (fit with --hold-out to see whether probabilities hold what they say)"
         )
     else:
+        meaning = held_out.pop("meaning")
         print_numbers(held_out, "held-out pairs of the test")
-    print_numbers(quality, "the guide beside the posterior")
+        say(f"calibration: {meaning}")
+    say(f"guide: {quality['meaning']}")
     for warning in warnings:
         say(f"[yellow]note:[/] {warning}")
 
