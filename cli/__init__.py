@@ -10,8 +10,7 @@ import warnings
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
+from rich.markup import escape
 
 from . import check, compare, data, evaluate, fit, generate, predict, report
 from .output import errors, fail
@@ -62,12 +61,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; what a user can mend ends in one line on standard error and exit code 2."""
-    console = Console(stderr=True)
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=console, show_path=False, show_time=False)],
-    )
+    logging.basicConfig(level=logging.WARNING, handlers=[_Lines()])
     warnings.showwarning = _show_warning
     try:
         app(prog_name="graphlore")
@@ -79,7 +73,14 @@ def main() -> None:
         fail(str(error))
 
 
+class _Lines(logging.Handler):
+    """Log messages on standard error, one line each however long."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        errors().print(f"[yellow]{record.levelname.lower()}:[/] {escape(record.getMessage())}")
+
+
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
     """Warnings of this package and of Python's users in one line; what libraries tell their developers is not shown."""
     if issubclass(category, UserWarning) and not issubclass(category, DeprecationWarning):
-        errors().print(f"[yellow]WARNING[/]  {str(message).splitlines()[0]}", markup=True)
+        errors().print(f"[yellow]warning:[/] {escape(str(message).splitlines()[0])}")
