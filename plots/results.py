@@ -126,8 +126,8 @@ _CAPTIONS = {
     "strengths": "Posterior mean strength of a node in the communities it belongs to.",
     "sticks": "How common each community is: posterior intervals of pi_k, the prior mean, "
     "and the share of nodes that are members.",
-    "adjacency": "The observed graph beside the posterior mean probability of every link, nodes in the order of the "
-    "memberships.",
+    "adjacency": "The observed graph beside the posterior mean probability of every link, similar nodes side by "
+    "side.",
     "generated": "The observed graph beside one drawn from the posterior predictive, nodes in the same places.",
     "posterior_predictive": "Statistics of graphs drawn from the posterior predictive; the line is the observed "
     "graph.",
@@ -204,7 +204,15 @@ def _groups(found: list[findings.Community]) -> list[Table]:
     ]
     note = "Expected number of members, and the surest of them; of equally sure ones those with most links come first."
     return (
-        [Table("posterior", "Who is together", note, ("community", "members", "led by"), rows)]
+        [
+            Table(
+                "posterior",
+                "Who is together",
+                note,
+                ("community", "members", "surest members"),
+                rows,
+            )
+        ]
         if rows
         else []
     )
