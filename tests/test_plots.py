@@ -534,7 +534,7 @@ def test_save_all_leaves_out_what_a_story_does_not_have(tmp_path: Path) -> None:
     idata = to_arviz({"posterior": {"embedding": np.zeros((1, 3, 34, 2))}}, {}, {}, {})
     written = plots.save_all(idata, None, graph, np.full((34, 34), 0.1), None, tmp_path, dpi=40)
     assert list(written) == ["embedding", "adjacency"]
-    bare = az.from_dict(posterior={"bias": np.zeros((1, 3))})
+    bare = to_arviz({"posterior": {"bias": np.zeros((1, 3))}}, {}, {}, {})
     one_kind = (np.ones(4), np.full(4, 0.5), None)
     kept = plots.save_all(bare, None, graph, None, None, tmp_path, held_out=one_kind, dpi=40)
     assert kept == {}
