@@ -6,7 +6,6 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-
 _COLON = "\0"
 
 

@@ -24,7 +24,16 @@ def _notebooks(app: Sphinx) -> None:
 
 def _command_line(app: Sphinx) -> None:
     """Write the help of every command, as Typer renders it, for reference/command_line.md to include."""
-    command = [sys.executable, "-m", "typer", "graphlore.cli", "utils", "docs", "--name", "graphlore"]
+    command = [
+        sys.executable,
+        "-m",
+        "typer",
+        "graphlore.cli",
+        "utils",
+        "docs",
+        "--name",
+        "graphlore",
+    ]
     text = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
     _write(Path(app.srcdir) / "reference" / "_command_line.md", text)
 
