@@ -27,6 +27,7 @@ from .maths import formula_html
 from .ordering import Order, drawing_order, node_order, spectral_order
 from .report import write_report
 from .results import write_results
+from .sbc import sbc
 from .training import active_communities, elbo, running_median
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "roc",
     "running_median",
     "save_all",
+    "sbc",
     "spectral_order",
     "sticks",
     "strengths",
