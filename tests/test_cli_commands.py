@@ -258,6 +258,15 @@ def test_what_is_no_graph(main, tmp_path):
         assert all(word in err for word in words)
 
 
+def test_what_is_wrong_is_said_in_words_of_the_shell(main, tmp_path):
+    (tmp_path / "friends.csv").write_text("Ann,Bob,2\nBob,Ann,1\nBob,Cy,3\n")
+    code, out, err = main("fit", tmp_path / "friends.csv", "--quiet")
+    assert (code, out) == (2, "")
+    assert "--clean drops them" in err
+    assert "line 2" in err
+    assert "clean=True" not in err
+
+
 # -- streams, completion, exit codes ----------------------------------------------------------------
 
 
