@@ -50,7 +50,7 @@ def compare_posteriors(posteriors: Mapping[str, Any]) -> tuple[Any, dict[str, np
     loos = {
         name: az.loo(data, pointwise=True, var_name="edges") for name, data in posteriors.items()
     }
-    table = az.compare(loos) if _V1 else az.compare(loos, ic="loo")
+    table = az.compare(loos, round_to="none") if _V1 else az.compare(loos, ic="loo")
     attrs = next(iter(posteriors.values())).attrs
     if 0 < attrs["kept_dyads"] < attrs["observed_dyads"]:
         sums = [name for name in table if name in _SUMS]
