@@ -41,7 +41,7 @@ def write_results(
     draws: int = 500,
     reproduce: str = "",
 ) -> tuple[Path, Any, Evaluation | None]:
-    """Write what a fit has to say into its folder: posterior.nc, numbers.json, pictures/*.png and report.html.
+    """Write what a fit has to say into its folder: posterior.nc, numbers.json, pictures and report.html.
 
     Arguments:
         fit: a finished fit, saved or not.
