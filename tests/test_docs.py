@@ -29,20 +29,25 @@ STEPS, DRAWS = 12, 30
 @pytest.fixture
 def few_steps(monkeypatch):
     """Few steps and draws, whatever the page says: its words are tried, not its results."""
-    whole = inference.FitSettings.__post_init__
 
-    def shortened(settings):
-        for name, most in (("steps", STEPS), ("kl_warmup", 2), ("checkpoint_every", 5)):
-            object.__setattr__(settings, name, min(getattr(settings, name), most))
-        whole(settings)
+    def shorten(settings, **most):
+        whole = settings.__post_init__
 
+        def shortened(self):
+            for name, limit in most.items():
+                object.__setattr__(self, name, min(getattr(self, name), limit))
+            whole(self)
+
+        monkeypatch.setattr(settings, "__post_init__", shortened)
+
+    shorten(inference.FitSettings, steps=STEPS, kl_warmup=2, checkpoint_every=5)
+    shorten(inference.SequentialSettings, epochs=1, warmup=0)
     posterior = inference.Fit.posterior
-    monkeypatch.setattr(inference.FitSettings, "__post_init__", shortened)
-    monkeypatch.setattr(
-        inference.Fit,
-        "posterior",
-        lambda fit, draws=500, *a, **k: posterior(fit, min(draws, DRAWS), *a, **k),
-    )
+
+    def few_draws(fit, draws=500, *others, **options):
+        return posterior(fit, min(draws, DRAWS), *others, **options)
+
+    monkeypatch.setattr(inference.Fit, "posterior", few_draws)
 
 
 def blocks_of(page: Path) -> list[str]:
