@@ -37,6 +37,7 @@ from .model_comparison import comparison
 from .ordering import Order, drawing_order, node_order, spectral_order
 from .report import write_report
 from .results import write_results
+from .sbc import sbc
 from .training import active_communities, elbo, running_median
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "roc",
     "running_median",
     "save_all",
+    "sbc",
     "spectral_order",
     "sticks",
     "strengths",
