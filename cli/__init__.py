@@ -82,7 +82,9 @@ class _Lines(logging.Handler):
         )
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+def _show_warning(
+    message: Warning | str, category: type[Warning], *_: object, **__: object
+) -> None:
     """Warnings of this package and of Python's users in one line; what libraries tell their developers is not shown."""
     if issubclass(category, UserWarning) and not issubclass(category, DeprecationWarning):
         errors().print(
