@@ -121,9 +121,9 @@ def _structure(fit: Fit, posterior: Any, found: Sequence[Community]) -> str:
         kind = "community" if overlap else "group"
     may = ", which may overlap" if overlap and used.mode > 1 else ""
     interval = "" if used.low == used.high else f" (90 % interval {used.low} to {used.high})"
-    told = [_sized(c) for c in found[:4] if c.leading]
+    told = [_sized(c, n) for c in found[:4] if c.leading]
     if told and len(found) > len(told):
-        told.append(f"{len(found) - len(told)} that are smaller or less sure")
+        told.append(f"{len(found) - len(told)} more")
     sizes = f": {_listed(told)}" if told else ""
     means = _read.mean_memberships(posterior)
     unsure = float(((means > 0.2) & (means < 0.8)).any(-1).mean())
@@ -132,7 +132,9 @@ def _structure(fit: Fit, posterior: Any, found: Sequence[Community]) -> str:
     return f"Among the {n:,} nodes of {fit.graph.title} {found_so_many}{sizes}{doubt}."
 
 
-def _sized(community: Community) -> str:
+def _sized(community: Community, nodes: int) -> str:
+    if community.size > 0.95 * nodes:
+        return "one of nearly all nodes"
     size = round(community.size)
     about = "about " if abs(community.size - size) > 0.1 else ""
     return f"{about}{size} around {' and '.join(name for name, _ in community.leading[:2])}"

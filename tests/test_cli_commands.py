@@ -188,7 +188,11 @@ def test_check_has_verdicts_calibration_and_the_guide(runs):
 
 
 def test_compare_ranks_by_the_names_of_the_folders(runs, tmp_path):
-    found = told("compare", runs / "one", runs / "blocks", "--draws", 100)["comparison"]
+    picture = tmp_path / "comparison.png"
+    found = told("compare", runs / "one", runs / "blocks", "--draws", 100, "--out", picture)
+    assert found["picture"] == str(picture)
+    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    found = found["comparison"]
     assert {row["run"] for row in found} == {"one", "blocks"}
     assert found[0]["rank"] in (0, 1)
     fits = {name: Fit.load(runs / name) for name in ("one", "blocks")}

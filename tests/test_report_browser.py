@@ -67,7 +67,14 @@ def opened(page: Path, profile: Path) -> tuple[str, list[str]]:
 def test_the_report_opens_and_its_console_is_silent(page, tmp_path):
     dom, console = opened(page, tmp_path)
     assert console == []
-    for words in ("In short", "SBM on karate", "Who is together", "Most surprising links", "k-hat"):
+    for words in (
+        "In short",
+        "SBM on karate",
+        "Who is together",
+        "Most surprising links",
+        "k-hat",
+        "Held-out pairs",
+    ):
         assert words in dom
     # what the browser made of the file is whole, and it has dropped nothing of it
     written = page.read_text(encoding="utf-8")
