@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 from rich.markup import escape
@@ -82,7 +82,14 @@ class _Lines(logging.Handler):
         )
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """Warnings of this package and of Python's users in one line; what libraries tell their developers is not shown."""
     if issubclass(category, UserWarning) and not issubclass(category, DeprecationWarning):
         errors().print(
