@@ -8,20 +8,26 @@ from __future__ import annotations
 
 from .checks import (
     STATISTICS,
-    Reliability,
-    calibration,
     degrees,
     p_value,
     posterior_predictive,
-    precision_recall,
-    reliability,
-    roc,
     verdict,
 )
 from .communities import communities
 from .comparison import membership_comparison
+from .embedding import embedding
 from .gallery import save_all
 from .graphs import adjacency, generated
+from .held_out import (
+    HeldOutPairs,
+    Reliability,
+    calibration,
+    held_out_pairs,
+    link_prediction,
+    precision_recall,
+    reliability,
+    roc,
+)
 from .latents import memberships, sticks, strengths
 from .maths import formula_html
 from .ordering import Order, drawing_order, node_order, spectral_order
@@ -32,6 +38,7 @@ from .training import active_communities, elbo, running_median
 
 __all__ = [
     "STATISTICS",
+    "HeldOutPairs",
     "Order",
     "Reliability",
     "active_communities",
@@ -41,8 +48,11 @@ __all__ = [
     "degrees",
     "drawing_order",
     "elbo",
+    "embedding",
     "formula_html",
     "generated",
+    "held_out_pairs",
+    "link_prediction",
     "membership_comparison",
     "memberships",
     "node_order",
