@@ -23,6 +23,7 @@ class ProgressBar:
         self._steps, self._console = steps, console
         self._task_name, self._objective = words
         self._bar: Progress | None = None
+        self._said = 0  # tenths of the way, in a pipe
 
     @classmethod
     def choose(
@@ -65,7 +66,8 @@ class ProgressBar:
         }
         if self._bar is not None:
             self._bar.update(self._task, completed=done, **fields)
-        elif done == self._steps or done % max(1, self._steps // _LINES) == 0:
+        elif done == self._steps or done * _LINES // self._steps > self._said:
+            self._said = done * _LINES // self._steps
             left = history["seconds"][-1] / done * (self._steps - done)
             told = (
                 f"step {done}/{self._steps}",
@@ -74,7 +76,7 @@ class ProgressBar:
                 fields["validation"],
                 f"{left:.0f} s left",
             )
-            self._console.print("  ".join(filter(None, told)), highlight=False)
+            self._console.print("  ".join(filter(None, told)), highlight=False, soft_wrap=True)
 
     def __exit__(
         self,

@@ -1,0 +1,5 @@
+"""``python -m graphlore.cli``."""
+
+from . import main
+
+main()
