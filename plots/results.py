@@ -40,7 +40,7 @@ def write_results(
     draws: int = 500,
     reproduce: str = "",
 ) -> tuple[Path, Any, Evaluation | None]:
-    """Write what a fit has to say into its folder: posterior.nc, numbers.json, pictures/*.png and report.html.
+    """Write what a fit has to say into its folder: posterior.nc, numbers.json, the PNG files of pictures, and report.html.
 
     Arguments:
         fit: a finished fit, saved or not.
