@@ -20,7 +20,7 @@ from .graphset import GraphSet, read_graphset
 from .matrices import from_biadjacency, from_dense, from_scipy
 from .orders import NodeOrder, canonical_orders, random_orders
 from .simulate import kesten_stigum, planted_features, planted_partition, symmetric_partition
-from .splits import Split, given_split, random_split
+from .splits import Split, given_split, random_split, sample_dyads
 from .validation import GraphError
 
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
     "read_graph",
     "read_graphset",
     "read_pairs",
+    "sample_dyads",
     "symmetric_partition",
     "to_networkx",
     "to_pyg",

@@ -8,6 +8,7 @@ from .alignment import (
     overlap_with,
     relabel_draws,
 )
+from .checks import Check, Checks, posterior_predictive_check
 from .classify import Classification
 from .communities import (
     NumberOfCommunities,
@@ -38,8 +39,9 @@ from .latent_metrics import (
     steer,
 )
 from .mcmc import fit_mcmc
+from .numbering import align_posterior
 from .ordered import fit_ordered, log_prob_ordered, marginal_over_orders
-from .posterior import Check, posterior_predictive_check
+from .posterior import prior_predictive
 from .predict import probability_rows
 from .prior import prior_draw
 from .recipe import Recipe
@@ -62,6 +64,7 @@ __all__ = [
     "SBC",
     "ActiveCommunities",
     "Check",
+    "Checks",
     "Classification",
     "DisarmELBO",
     "DyadicELBO",
@@ -81,6 +84,7 @@ __all__ = [
     "SequentialSettings",
     "Steering",
     "align_draws",
+    "align_posterior",
     "average_f1",
     "compare",
     "disjoint_scores",
@@ -115,6 +119,7 @@ __all__ = [
     "posterior_predictive_check",
     "principal_axis",
     "prior_draw",
+    "prior_predictive",
     "probability_rows",
     "relabel_draws",
     "sbc",

@@ -23,6 +23,7 @@ __all__ = [
     "evaluation_mode",
     "guide_draws",
     "posterior_traces",
+    "prior_traces",
 ]
 
 _ELEMENTS = 20_000_000  # numbers a chunk of draws may hold in one site
@@ -54,13 +55,27 @@ def posterior_traces(
 
     The densities are not computed; the ``edges`` site carries its distribution. Call in :func:`evaluation_mode`.
     """
-    done = 0
-    while done < draws:
-        size = min(chunk, draws - done)
+    for size in _chunks(draws, chunk):
         with pyro.plate("draws", size, dim=-2):
             guide_trace = poutine.trace(guide).get_trace(graph)
             yield poutine.trace(poutine.replay(story, guide_trace)).get_trace(graph)
-        done += size
+
+
+def prior_traces(
+    story: Callable[..., Any], graph: Graph, draws: int, chunk: int
+) -> Iterator[Trace]:
+    """Traces of the story with latents from its prior, otherwise as :func:`posterior_traces`.
+
+    What is observed of the graph stays observed: only the latents, and so the law of the edges, are of the prior.
+    """
+    for size in _chunks(draws, chunk):
+        with pyro.plate("draws", size, dim=-2):
+            yield poutine.trace(story).get_trace(graph)
+
+
+def _chunks(draws: int, chunk: int) -> Iterator[int]:
+    for done in range(0, draws, chunk):
+        yield min(chunk, draws - done)
 
 
 def guide_draws(story: Any, guide: Any, graph: Graph, draws: int) -> dict[str, Tensor]:

@@ -13,9 +13,11 @@ import torch
 from ..data import Graph
 from ..models.base import NodeStory
 from .draws import chunk_size, conditioned_traces, evaluation_mode
+from .groups import DrawGroups, groups_to_arviz
 from .joint import Joint, Values
 from .kernel import GibbsNUTS
-from .posterior import DrawGroups, as_attribute, groups_to_arviz
+from .numbering import order_in_words
+from .posterior import as_attribute, environment
 from .progress import ProgressBar
 from .seeds import seeded
 
@@ -40,8 +42,8 @@ def fit_mcmc(
 
     A sweep costs O(N^2 F) for N nodes with F factors, times K for bits: this is for hundreds of nodes. Networks of a
     story (the decoder of DGLFRM) keep the weights that they have. The numbering of communities is not identified: read
-    what does not depend on it, or align the draws first. Chains may hold different modes; see
-    :func:`mcmc_diagnostics`.
+    what does not depend on it, or give the draws one numbering first (:func:`align_posterior`). Chains may hold
+    different modes; see :func:`mcmc_diagnostics`.
 
     Arguments:
         story: how the graph came about; it is not changed.
@@ -89,9 +91,12 @@ def fit_mcmc(
         "graph_fingerprint": graph.fingerprint(),
         "tempered": "no",
         "inference": "MCMC",
+        "communities_order": order_in_words(story, "chains"),
         "warmup": warmup,
         "seed": seed,
         **{name: story.options[name] for name in ("alpha", "truncation") if name in story.options},
+        **groups[0].unit,
+        **environment(),
     }
     return groups_to_arviz(groups, {k: as_attribute(v) for k, v in attrs.items()}, stats)
 

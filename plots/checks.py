@@ -20,9 +20,20 @@ STATISTICS: dict[str, tuple[str, str, bool]] = {
     "max_degree": ("largest degree", "the largest degree", True),
     "triangles": ("triangles", "the number of triangles", True),
     "transitivity": ("transitivity", "the transitivity", False),
+    "clustering": ("mean local clustering", "the mean local clustering", False),
     "assortativity": ("degree assortativity", "the degree assortativity", False),
+    "label_assortativity": ("label assortativity", "the assortativity of the labels", False),
     "components": ("components", "the number of components", True),
     "isolated": ("isolated nodes", "the number of isolated nodes", True),
+    "largest_component": (
+        "share of the largest\ncomponent",
+        "the size of the largest component",
+        False,
+    ),
+    "path_length": ("mean path length", "the length of paths", False),
+    "diameter": ("diameter", "the diameter of the largest component", True),
+    "spectral_radius": ("spectral radius", "the largest eigenvalue", False),
+    "spectral_gap": ("spectral gap", "the spectral gap of the largest component", False),
 }
 
 
