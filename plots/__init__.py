@@ -17,7 +17,8 @@ from .communities import communities
 from .comparison import membership_comparison
 from .embedding import embedding
 from .gallery import save_all
-from .graphs import adjacency, generated
+from .generated import generated, generated_set
+from .graphs import adjacency
 from .held_out import (
     HeldOutPairs,
     Reliability,
@@ -51,6 +52,7 @@ __all__ = [
     "embedding",
     "formula_html",
     "generated",
+    "generated_set",
     "held_out_pairs",
     "link_prediction",
     "membership_comparison",

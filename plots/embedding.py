@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection, LineCollection
 from matplotlib.colors import to_rgba
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
@@ -24,6 +25,7 @@ __all__ = ["embedding"]
 HALOS = 150  # up to this many nodes each has its own uncertainty; above, the picture has a typical one
 _EDGES = 3_000  # more edges than this are not drawn
 _DRAWS = 200  # of a fit
+_NAME = 6.5  # points
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def embedding(
     the whole embedding from draw to draw, they are not a map.
 
     Colours are the labels, where they are known, else the most probable community. Edges are drawn
-    up to 3,000 of them, names up to 60 nodes.
+    up to 3,000 of them, names up to 60 nodes where they do not cover each other.
 
     Args:
         posterior: A fit (its embedding is drawn afresh), what ``fit.encode(graph)`` returned, or an
@@ -149,7 +151,9 @@ def embedding(
                 places[pairs.T], colors=st.GREY, linewidths=0.6, alpha=faint, zorder=1
             )
             ax.add_collection(lines, autolim=False)
-    each = uncertainty and axes_sd is not None and count <= HALOS
+    spread = 0.25 * np.ptp(places, axis=0).max(initial=0.0)
+    wide = axes_sd is not None and float(np.median(axes_sd)) > spread
+    each = uncertainty and axes_sd is not None and count <= HALOS and not wide
     if each and axes_sd is not None:
         ax.add_collection(
             EllipseCollection(
@@ -159,9 +163,9 @@ def embedding(
                 units="xy",
                 offsets=places,
                 offset_transform=ax.transData,
-                facecolors=colors,
-                alpha=0.11,
-                linewidths=0,
+                facecolors=_faded(colors, 0.05),
+                edgecolors=_faded(colors, 0.45),
+                linewidths=0.7,
                 zorder=1.5,
             ),
             autolim=False,
@@ -189,7 +193,7 @@ def embedding(
     if count <= st.MAX_NAMED:
         _names(ax, _read.node_names(idata, graph, count), places, size)
     if uncertainty and axes_sd is not None:
-        _typical(ax, np.median(axes_sd, axis=0), each)
+        _typical(ax, np.median(axes_sd, axis=0), each, wide)
     if key:
         handles = [_dot(name, color) for name, color in key]
         st.legend(
@@ -243,33 +247,54 @@ def _colors(
     return groups.colors, key, "most probable community"
 
 
-def _dot(name: str, color: str) -> Any:
-    from matplotlib.lines import Line2D
-
+def _dot(name: str, color: str) -> Line2D:
     return Line2D([], [], ls="", marker="o", ms=7.0, mfc=color, mec="white", label=name)
 
 
+def _faded(colors: np.ndarray, alpha: float) -> np.ndarray:
+    faded = colors.copy()
+    faded[:, 3] = alpha
+    return faded
+
+
 def _names(ax: Axes, names: list[str], places: np.ndarray, size: float) -> None:
+    """Write names below the nodes, outer ones first; one that would cover another is left out."""
+    figure = ax.get_figure(root=True)
+    engine = figure.get_layout_engine()  # type: ignore[union-attr]
+    if engine is not None:
+        engine.execute(figure)  # type: ignore[arg-type]
+    ax.apply_aspect()
+    points = ax.transData.transform(places) * 72.0 / figure.dpi  # type: ignore[union-attr]
     halo = [withStroke(linewidth=1.6, foreground="white", alpha=0.8)]
-    for name, place in zip(names, places, strict=True):
+    boxes = np.empty((0, 4))
+    for node in np.argsort(-((places - places.mean(axis=0)) ** 2).sum(axis=1), kind="stable"):
+        half = 0.28 * _NAME * len(names[node])
+        x, y = points[node]
+        box = np.array([x - half, y - 1.3 * _NAME, x + half, y - 0.2 * _NAME])
+        apart = (boxes[:, :2] > box[2:]).any(axis=1) | (boxes[:, 2:] < box[:2]).any(axis=1)
+        if not apart.all():
+            continue
+        boxes = np.vstack([boxes, box])
         ax.annotate(
-            name,
-            place,
+            names[node],
+            places[node],
             xytext=(0.0, -0.5 * size**0.5 - 1.0),
             textcoords="offset points",
             ha="center",
             va="top",
-            fontsize=6.5,
+            fontsize=_NAME,
             color=st.INK,
             path_effects=halo,
             zorder=3,
         )
 
 
-def _typical(ax: Axes, sd: np.ndarray, each: bool) -> None:
+def _typical(ax: Axes, sd: np.ndarray, each: bool, wide: bool) -> None:
     """Say what an ellipse is, or draw the typical one as a cross in the lower left corner."""
     told = "ellipse: posterior ± 1 s.d."
-    if not each:
+    if wide:
+        told = f"posterior s.d. of the median node: {sd[0]:.2g} and {sd[1]:.2g}, wider than the map"
+    elif not each:
         told = "cross: posterior ± 1 s.d., median node"
         low, high = (np.array(side) for side in zip(ax.get_xlim(), ax.get_ylim(), strict=True))
         x, y = low + 0.03 * (high - low) + sd
@@ -278,11 +303,5 @@ def _typical(ax: Axes, sd: np.ndarray, each: bool) -> None:
             LineCollection(arms, colors=st.INK, linewidths=1.4, zorder=4), autolim=False
         )
     ax.text(
-        0.0,
-        -0.16,
-        told,
-        transform=ax.transAxes,
-        fontsize=st.TICK,
-        color=st.GREY,
-        va="top",
+        0.0, -0.16, told, transform=ax.transAxes, fontsize=st.TICK, color=st.GREY, va="top"
     )

@@ -12,7 +12,8 @@ import numpy as np
 from . import _read
 from .checks import STATISTICS, degrees, posterior_predictive
 from .communities import communities
-from .graphs import adjacency, generated
+from .generated import generated
+from .graphs import adjacency
 from .latents import memberships, sticks, strengths
 from .ordering import node_order
 from .training import elbo
