@@ -16,7 +16,7 @@ from .dyads import normal_dyads
 from .graph import Graph
 from .validation import GraphError, few, few_pairs, plural
 
-__all__ = ["Split", "given_split", "random_split"]
+__all__ = ["Split", "given_split", "random_split", "sample_dyads"]
 
 _log = logging.getLogger(__name__)
 _GIVEN = ("train_edges", "val_edges", "test_edges", "val_edges_false", "test_edges_false")
@@ -108,7 +108,32 @@ def _sample_non_edges(graph: Graph, count: int, rng: np.random.Generator) -> np.
             f"Not enough non-edges: the split needs {count}, but the graph has only {free} "
             "observed ones. Use smaller shares, or a graph that is less dense."
         )
-    total = free + taken.size
+    return _sample_besides(graph, taken, count, rng)
+
+
+def sample_dyads(graph: Graph, count: int, seed: int = 0) -> Tensor:
+    """A uniform sample of the observed dyads without replacement, sorted, (2, count) int64.
+
+    Raises:
+        GraphError: If the graph has fewer observed dyads.
+    """
+    if not 1 <= count <= graph.num_dyads:
+        raise GraphError(
+            f"A sample is of 1 to {graph.num_dyads} dyads, those that are observed, not of {count}."
+        )
+    missing = _np_keys(graph.missing, graph.num_nodes)
+    return _pairs_of(
+        _sample_besides(graph, missing, count, np.random.default_rng(seed)), like=graph
+    )
+
+
+def _sample_besides(
+    graph: Graph, taken: np.ndarray, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """``count`` distinct keys of dyads that are not among those taken, uniformly and in random order."""
+    n = graph.num_nodes
+    total = graph.num_dyads + graph.missing.shape[1]
+    free = total - taken.size
     if 4 * count > free or 2 * taken.size > total:
         # Rejection would stall, and in this case all dyads are not many more than the graph's own.
         keys = _all_keys(graph)
@@ -125,8 +150,10 @@ def _sample_non_edges(graph: Graph, count: int, rng: np.random.Generator) -> np.
         if not graph.directed:
             ends = np.sort(ends, axis=0)
         keys = ends[0] * n + ends[1]
-        place = np.minimum(np.searchsorted(taken, keys), taken.size - 1)
-        found = np.concatenate([found, keys[taken[place] != keys]])
+        if taken.size:
+            place = np.minimum(np.searchsorted(taken, keys), taken.size - 1)
+            keys = keys[taken[place] != keys]
+        found = np.concatenate([found, keys])
         _, first = np.unique(found, return_index=True)
         found = found[np.sort(first)]
     return found[:count]

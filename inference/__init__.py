@@ -8,6 +8,7 @@ from .alignment import (
     overlap_with,
     relabel_draws,
 )
+from .checks import Check, Checks, posterior_predictive_check
 from .classify import Classification
 from .communities import (
     NumberOfCommunities,
@@ -26,6 +27,7 @@ from .fitted import Fit, NodePosterior
 from .generate import generate_prior
 from .geweke import geweke_test
 from .graph_metrics import isomorphism_classes, mmd, novelty, uniqueness, valid
+from .guide_quality import GuideQuality, guide_quality
 from .importance import log_importance_weights
 from .kernel import GibbsNUTS
 from .latent_metrics import (
@@ -37,11 +39,15 @@ from .latent_metrics import (
     steer,
 )
 from .mcmc import fit_mcmc
+from .numbering import align_posterior
 from .ordered import fit_ordered, log_prob_ordered, marginal_over_orders
-from .posterior import Check, posterior_predictive_check
+from .posterior import prior_predictive
 from .predict import probability_rows
+from .prior import prior_draw
 from .recipe import Recipe
 from .restarts import fit_recipe
+from .sbc import SBC, sbc, sbc_fit, sbc_mcmc
+from .sbc_statistics import sbc_statistics
 from .seeds import seeded
 from .selection import compare, truncation_warning
 from .sequential import SequentialFit, SequentialSettings, fit_sequential
@@ -55,8 +61,10 @@ from .settings import FitSettings
 from .training import fit
 
 __all__ = [
+    "SBC",
     "ActiveCommunities",
     "Check",
+    "Checks",
     "Classification",
     "DisarmELBO",
     "DyadicELBO",
@@ -65,6 +73,7 @@ __all__ = [
     "Fit",
     "FitSettings",
     "GibbsNUTS",
+    "GuideQuality",
     "InferenceError",
     "LogLikelihood",
     "MutualInformation",
@@ -75,6 +84,7 @@ __all__ = [
     "SequentialSettings",
     "Steering",
     "align_draws",
+    "align_posterior",
     "average_f1",
     "compare",
     "disjoint_scores",
@@ -89,6 +99,7 @@ __all__ = [
     "from_netcdf",
     "generate_prior",
     "geweke_test",
+    "guide_quality",
     "importance_log_likelihood",
     "isomorphism_classes",
     "log_automorphisms",
@@ -107,8 +118,14 @@ __all__ = [
     "overlapping_nmi",
     "posterior_predictive_check",
     "principal_axis",
+    "prior_draw",
+    "prior_predictive",
     "probability_rows",
     "relabel_draws",
+    "sbc",
+    "sbc_fit",
+    "sbc_mcmc",
+    "sbc_statistics",
     "seeded",
     "steer",
     "truncation_warning",

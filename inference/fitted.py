@@ -19,7 +19,9 @@ from . import evaluate as evaluation
 from .checkpoint import read_tensors, write_tensors
 from .draws import chunk_size, evaluation_mode, posterior_traces
 from .elbo import InferenceError
-from .posterior import as_attribute, environment, posterior_data
+from .groups import Unit
+from .numbering import fit_numbering, order_in_words
+from .posterior import as_attribute, environment, posterior_data, predictive_number
 from .recipe import Recipe
 from .relaxation import exact_memberships
 from .seeds import seeded
@@ -70,7 +72,13 @@ class Fit:
     environment: dict[str, str] = field(default_factory=environment)
 
     def posterior(
-        self, draws: int = 500, predictive_draws: int | None = None, seed: int | None = None
+        self,
+        draws: int = 500,
+        predictive_draws: int | None = None,
+        seed: int | None = None,
+        *,
+        unit: Unit = "auto",
+        prior: int = 0,
     ) -> Any:
         """The posterior as ArviZ data; see :func:`~graphlore.inference.posterior.posterior_data` for its groups.
 
@@ -78,19 +86,37 @@ class Fit:
             draws: posterior draws.
             predictive_draws: how many of them draw a graph too: all, or 100 on graphs of over 1,000 nodes.
             seed: of the draws; that of the fit if None.
+            unit: what the log-likelihood is kept by: "dyad", "node", or a number of random dyads; "auto" is by dyad up
+                to 50,000 observed ones, else by node.
+            prior: so many draws from the prior too, with the fitted weights of networks: groups ``prior`` and
+                ``prior_predictive``.
+
+        Raises:
+            ValueError: numbers of draws or a unit out of range.
         """
         if draws < 1:
             raise ValueError(f"draws must be at least 1, not {draws}")
-        if predictive_draws is None:
-            predictive_draws = draws if self.graph.num_nodes <= 1000 else min(draws, 100)
+        if isinstance(prior, bool) or prior < 0:
+            raise ValueError(f"prior is a number of draws, 0 or more, not {prior}")
+        numbering = fit_numbering(self.story, self.guide, self.graph)
+        own = {
+            "inference": "variational",
+            "communities_order": order_in_words(self.story, "fit"),
+            "draw_seed": self.settings.seed if seed is None else seed,
+        }
+        if numbering is not None:
+            own["communities_of_guide"] = json.dumps(numbering.tolist())
         with self._seeded(seed):
             return posterior_data(
                 self.story,
                 self.guide,
                 self.graph,
                 draws,
-                min(predictive_draws, draws),
-                {**self.attributes(), "draw_seed": self.settings.seed if seed is None else seed},
+                predictive_number(self.graph, draws, predictive_draws),
+                {**self.attributes(), **own},
+                unit=unit,
+                prior=prior,
+                numbering=numbering,
             )
 
     def link_probabilities(
@@ -173,11 +199,14 @@ class Fit:
     def encode(self, graph: Graph, draws: int = 200, seed: int | None = None) -> NodePosterior:
         """Posterior of the nodes of another graph, through the same encoder; its nodes need not have been seen.
 
+        Communities have the numbers that they have in :meth:`posterior`.
+
         Raises:
             ValueError: the encoder has one-hot inputs, or other features than the graph.
         """
         graph = graph.to(self.settings.device)
         sums: dict[str, Any] = {}
+        numbering = fit_numbering(self.story, self.guide, self.graph)
         with self._seeded(seed), evaluation_mode(self.story, self.guide):
             chunk = chunk_size(graph, self.story.width, draws)
             for trace in posterior_traces(self.story, self.guide, graph, draws, chunk):
@@ -185,6 +214,8 @@ class Fit:
                     # a small variance is the difference of two large means: float64
                     sums[name] = sums.get(name, 0.0) + value.sum(0, dtype=torch.float64)
         means = {name: total / draws for name, total in sums.items()}
+        if numbering is not None:
+            means["memberships"] = means["memberships"][:, numbering]
         if "square" in means:
             variance = means.pop("square") - means["embedding"] ** 2
             means["embedding_sd"] = variance.clamp(min=0).sqrt()

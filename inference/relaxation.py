@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from ..models.concrete import Concrete, StraightThrough
@@ -15,8 +15,10 @@ Relaxation = Concrete | StraightThrough
 
 
 @contextmanager
-def exact_memberships(story: Any, guide: Any) -> Iterator[None]:
-    with _set_relaxation(story, None), _set_relaxation(guide, None):
+def exact_memberships(*modules: Any) -> Iterator[None]:
+    with ExitStack() as stack:
+        for module in modules:
+            stack.enter_context(_set_relaxation(module, None))
         yield
 
 

@@ -133,11 +133,18 @@ class Dyadic(TorchDistribution):
 
     def one(self, draw: int) -> Self:
         """The distribution of one draw of a batch over draws, as a distribution of batch shape ()."""
+        return self._picked(draw)
+
+    def some(self, draws: slice) -> Self:
+        """The distribution of some draws of a batch over draws, as one of batch shape (draws,)."""
+        return self._picked(draws)
+
+    def _picked(self, draws: int | slice) -> Self:
         batch = self.batch_shape
         picked = self._each(
             lambda x, event: x.expand(batch + x.shape[x.dim() - event :]).flatten(
                 0, len(batch) - 1
-            )[draw]
+            )[draws]
         )
         return type(self)(**picked, **self._options())
 

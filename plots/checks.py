@@ -1,9 +1,8 @@
-"""Pictures that confront a fit with the data: predictive checks, calibration, ranking curves."""
+"""Pictures that confront a fit with the data: statistics and degrees of graphs that it generates."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,20 @@ STATISTICS: dict[str, tuple[str, str, bool]] = {
     "max_degree": ("largest degree", "the largest degree", True),
     "triangles": ("triangles", "the number of triangles", True),
     "transitivity": ("transitivity", "the transitivity", False),
+    "clustering": ("mean local clustering", "the mean local clustering", False),
     "assortativity": ("degree assortativity", "the degree assortativity", False),
+    "label_assortativity": ("label assortativity", "the assortativity of the labels", False),
     "components": ("components", "the number of components", True),
     "isolated": ("isolated nodes", "the number of isolated nodes", True),
+    "largest_component": (
+        "share of the largest\ncomponent",
+        "the size of the largest component",
+        False,
+    ),
+    "path_length": ("mean path length", "the length of paths", False),
+    "diameter": ("diameter", "the diameter of the largest component", True),
+    "spectral_radius": ("spectral radius", "the largest eigenvalue", False),
+    "spectral_gap": ("spectral gap", "the spectral gap of the largest component", False),
 }
 
 
@@ -217,204 +227,3 @@ def degrees(idata: Any, ax: Axes | None = None, *, log: bool | None = None) -> A
     )
     st.legend(ax, loc="lower left" if log else "upper right")
     return ax
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """A reliability table over quantile bins.
-
-    Attributes:
-        predicted: Mean predicted probability, shape ``(B,)``.
-        observed: Share of edges, shape ``(B,)``.
-        count: Dyads, shape ``(B,)``.
-        ece: Expected calibration error, the mean over dyads of the bins' absolute gaps.
-    """
-
-    predicted: np.ndarray
-    observed: np.ndarray
-    count: np.ndarray
-    ece: float
-
-
-def reliability(probabilities: Any, targets: Any, bins: int = 10) -> Reliability:
-    """Bin predictions by quantile and compare them with what happened.
-
-    Equal predictions always share a bin, so there may be fewer bins than asked for.
-
-    Args:
-        probabilities: Predicted probabilities of an edge, any shape; NaN is left out.
-        targets: 0 or 1 for each, same shape; NaN is left out.
-        bins: How many bins of about equal size.
-
-    Returns:
-        The table.
-    """
-    p, y = (np.asarray(part, dtype=float).ravel() for part in (probabilities, targets))
-    if p.shape != y.shape:
-        raise ValueError(f"{p.size} probabilities, but {y.size} targets")
-    keep = np.isfinite(p) & np.isfinite(y)
-    p, y = p[keep], y[keep]
-    if p.size == 0:
-        raise ValueError("there is nothing to calibrate: no finite pair")
-    if bins < 1 or p.min() < 0.0 or p.max() > 1.0:
-        raise ValueError("calibration needs bins >= 1 and probabilities between 0 and 1")
-    by_size = np.argsort(p, kind="stable")
-    p, y = p[by_size], y[by_size]
-    starts = np.linspace(0, p.size, min(bins, p.size), endpoint=False).round().astype(int)
-    # Ties stay in the bin in which they begin: a start among equals moves behind the last of them.
-    inside = (starts > 0) & (p[starts] == p[starts - 1])
-    starts = np.where(inside, np.searchsorted(p, p[starts], side="right"), starts)
-    starts = np.unique(starts[starts < p.size])
-    count = np.diff(np.append(starts, p.size))
-    predicted = np.add.reduceat(p, starts) / count
-    observed = np.add.reduceat(y, starts) / count
-    ece = float(np.sum(count * np.abs(predicted - observed)) / p.size)
-    return Reliability(predicted, observed, count, ece)
-
-
-def _wilson(share: np.ndarray, count: np.ndarray, z: float = 1.6449) -> tuple[np.ndarray, ...]:
-    """Return Wilson's 90% interval for a share."""
-    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
-    return np.clip(centre - half, 0.0, 1.0), np.clip(centre + half, 0.0, 1.0)
-
-
-def calibration(
-    probabilities: Any,
-    targets: Any,
-    ax: Axes | None = None,
-    *,
-    bins: int = 10,
-    log: bool | None = None,
-) -> Axes:
-    """Draw a reliability curve: what was predicted against what happened.
-
-    Args:
-        probabilities: Predicted probabilities of an edge, any shape.
-        targets: 0 or 1 for each, same shape.
-        ax: Where to draw.
-        bins: How many quantile bins.
-        log: Logarithmic axes, for sparse graphs; if not given, chosen where fewer than 5% of the
-            dyads are edges. Bins without an edge then sit on the lower border as triangles.
-
-    Returns:
-        The axes.
-    """
-    table = reliability(probabilities, targets, bins)
-    ax = ax if ax is not None else st.new_axes(4.8, 4.8)
-    base = float(np.sum(table.observed * table.count) / table.count.sum())
-    log = base < 0.05 if log is None else log
-    low, high = _wilson(table.observed, table.count)
-    x, y = table.predicted, table.observed
-    least, most = 0.0, 1.0
-    if log:
-        positive = np.concatenate([x[x > 0], y[y > 0]])
-        least = 0.5 * float(positive.min(initial=0.1))
-        most = float(min(1.0, 2.0 * max(x.max(), high.max())))
-        x, y, low = (np.clip(part, least, None) for part in (x, y, low))
-        ax.set_xscale("log")
-        ax.set_yscale("log")
-    empty = table.observed < least if log else np.zeros(len(x), bool)
-    ax.plot([least, most], [least, most], color=st.GREY, lw=1.2, ls="--", label="perfect")
-    ax.errorbar(
-        x,
-        y,
-        yerr=np.clip([y - low, high - y], 0.0, None),
-        fmt="none",
-        ecolor=st.BLUE,
-        elinewidth=1.3,
-        alpha=0.8,
-    )
-    ax.plot(
-        x[~empty], y[~empty], color=st.BLUE, marker="o", ms=5, lw=1.3, label="bins, 90% interval"
-    )
-    if empty.any():
-        ax.plot(
-            x[empty], y[empty], ls="none", marker="v", ms=6, color=st.BLUE, label="bins, no edge"
-        )
-    pad = 0.03 if not log else 0.0
-    ax.set_xlim(least - pad, most + pad)
-    ax.set_ylim(least * (0.9 if log else 1) - pad, most + pad)
-    ax.set_aspect("equal" if not log else "auto")
-    ax.grid(color=st.FAINT, lw=0.6)
-    ax.set_axisbelow(True)
-    total = int(table.count.sum())
-    st.dress(
-        ax,
-        f"Calibration: ECE = {table.ece:.4f}\n{total:,} dyads in {len(x)} bins, {base:.2%} edges",
-        "predicted probability of an edge",
-        "observed share of edges",
-    )
-    st.legend(ax, loc="upper left")
-    return ax
-
-
-def _both_kinds(targets: Any) -> np.ndarray:
-    labels = np.asarray(targets).ravel().astype(int)
-    if len(np.unique(labels)) != 2:
-        raise ValueError("a ranking curve needs both edges and pairs without one")
-    return labels
-
-
-def roc(scores: Any, targets: Any, ax: Axes | None = None) -> Axes:
-    """Draw the ROC curve of scores for dyads.
-
-    Args:
-        scores: Higher for more likely edges, any shape.
-        targets: 0 or 1 for each, same shape.
-        ax: Where to draw.
-
-    Returns:
-        The axes.
-    """
-    from sklearn.metrics import roc_auc_score, roc_curve
-
-    labels, values = _both_kinds(targets), np.asarray(scores, dtype=float).ravel()
-    wrong, right, _ = roc_curve(labels, values)
-    ax = ax if ax is not None else st.new_axes(4.8, 4.6)
-    ax.plot([0, 1], [0, 1], color=st.GREY, lw=1.2, ls="--", label="chance")
-    ax.plot(wrong, right, color=st.BLUE, lw=1.8, label="model")
-    return _finish_curve(
-        ax,
-        f"ROC: area = {roc_auc_score(labels, values):.3f} ({labels.size:,} dyads)",
-        "false positive rate",
-        "true positive rate",
-    )
-
-
-def precision_recall(scores: Any, targets: Any, ax: Axes | None = None) -> Axes:
-    """Draw the precision-recall curve of scores for dyads.
-
-    Args:
-        scores: Higher for more likely edges, any shape.
-        targets: 0 or 1 for each, same shape.
-        ax: Where to draw.
-
-    Returns:
-        The axes.
-    """
-    from sklearn.metrics import average_precision_score, precision_recall_curve
-
-    labels, values = _both_kinds(targets), np.asarray(scores, dtype=float).ravel()
-    precision, recall, _ = precision_recall_curve(labels, values)
-    ax = ax if ax is not None else st.new_axes(4.8, 4.6)
-    base = labels.mean()
-    ax.axhline(base, color=st.GREY, lw=1.2, ls="--", label=f"chance ({base:.2g})")
-    ax.step(recall, precision, color=st.BLUE, lw=1.8, where="post", label="model")
-    average = average_precision_score(labels, values)
-    return _finish_curve(
-        ax,
-        f"Precision-recall: average precision = {average:.3f}",
-        "recall",
-        "precision",
-    )
-
-
-def _finish_curve(ax: Axes, title: str, xlabel: str, ylabel: str) -> Axes:
-    ax.set_xlim(-0.02, 1.02)
-    ax.set_ylim(-0.02, 1.02)
-    ax.set_aspect("equal")
-    ax.grid(color=st.FAINT, lw=0.6)
-    ax.set_axisbelow(True)
-    st.legend(ax, loc="best")
-    return st.dress(ax, title, xlabel, ylabel)

@@ -10,7 +10,6 @@ import matplotlib as mpl
 import networkx as nx
 import numpy as np
 import pytest
-import scipy.sparse as sp
 import torch
 from scipy import stats
 
@@ -18,9 +17,15 @@ from graphlore.data import Graph, karate
 from graphlore.guides import MeanField, StructuredMeanField
 from graphlore.inference import draws as draws_module
 from graphlore.inference import fit, from_netcdf, posterior_predictive_check
-from graphlore.inference import posterior as posterior_module
+from graphlore.inference import groups as groups_module
+from graphlore.inference import statistics as statistics_module
 from graphlore.inference.statistics import STATISTICS as ALL
-from graphlore.inference.statistics import graph_statistics, p_value, weight_statistics
+from graphlore.inference.statistics import (
+    block_adjacency,
+    graph_statistics,
+    p_value,
+    weight_statistics,
+)
 from graphlore.models import DGLFRM
 from graphlore.models.sticks import activation_logits
 
@@ -68,7 +73,7 @@ def test_groups_dimensions_and_types(posterior):
         ("posterior", "strengths"): (("chain", "draw", "node", "community"), np.float32),
         ("posterior", "bias"): (("chain", "draw"), np.float32),
         ("posterior", "node_bias"): (("chain", "draw", "node"), np.float32),
-        ("posterior_predictive", "degree"): (("chain", "draw", "node"), np.floating),
+        ("posterior_predictive", "degree"): (("chain", "draw", "node"), np.integer),
         ("posterior_predictive", "edges"): (("chain", "draw", "dyad"), np.int8),
         ("posterior_predictive", "triangles"): (("chain", "draw"), np.floating),
         ("log_likelihood", "edges"): (("chain", "draw", "dyad"), np.float32),
@@ -228,7 +233,7 @@ def test_predictive_edges_follow_the_probabilities_of_the_same_draws(fitted):
 
 def test_large_graphs_have_log_likelihoods_by_node(fitted):
     by_dyad = fitted.posterior(6, seed=1)
-    with mock.patch.object(posterior_module, "_DYAD_LIMIT", 556):
+    with mock.patch.object(groups_module, "_DYAD_LIMIT", 556):
         by_node = fitted.posterior(6, seed=1)
     assert by_node.log_likelihood.edges.dims == ("chain", "draw", "node")
     assert "edges" not in by_node.posterior_predictive
@@ -242,7 +247,7 @@ def test_large_graphs_have_log_likelihoods_by_node(fitted):
         np.add.at(halves[draw], i, one[draw] / 2)
         np.add.at(halves[draw], j, one[draw] / 2)
     np.testing.assert_allclose(by_node.log_likelihood.edges.values[0], halves, atol=2e-4)
-    with mock.patch.object(posterior_module, "_DYAD_LIMIT", 557):
+    with mock.patch.object(groups_module, "_DYAD_LIMIT", 557):
         assert "edges" in fitted.posterior(1).posterior_predictive
 
 
@@ -459,22 +464,47 @@ def test_the_check_is_the_one_by_hand(posterior):
         assert check.meaning == STATISTICS[check.statistic]
 
 
-def test_equal_graphs_are_ties_for_every_statistic(posterior):
-    """Predictive graphs that are the observed graph: p = 1/2 throughout, whatever the float type."""
+@pytest.mark.parametrize("at_once", [4_000_000, 1, 2 * 34**2])
+def test_equal_graphs_are_ties_for_every_statistic(at_once):
+    """Predictive graphs that are the observed graph: p = 1/2 throughout, whatever is drawn at once."""
 
     class Same:
         """Edge distribution of which every draw is the observed graph."""
 
+        directed = False
+
+        def one(self, draw):
+            return self
+
         def sample_entries(self):
             return OBSERVED.edge_index, torch.ones(OBSERVED.num_edges)
 
-    groups = posterior_module.DrawGroups.of(DGLFRM(OBSERVED.num_nodes, K), OBSERVED, 3)
-    for _ in range(3):
-        groups._predict(Same())
-    drawn = {k: np.concatenate(v) for k, v in groups.predictive.items() if k in STATISTICS}
+        def some(self, draws):
+            self.count = draws.stop - draws.start
+            return self
+
+        def sample(self):
+            return OBSERVED.dense_adjacency().expand(self.count, -1, -1)
+
+    groups = groups_module.DrawGroups.of(DGLFRM(OBSERVED.num_nodes, K), OBSERVED, 3)
+    with mock.patch.object(groups_module, "_ENTRIES", at_once):
+        groups._predict(Same(), 3)
+    drawn = {k: np.concatenate(v) for k, v in groups.predictive.items()}
     observed, _ = groups.observed()
+    assert drawn["edges"].shape == (3, 557)
+    np.testing.assert_array_equal(drawn["edges"], np.tile(observed["edges"], (3, 1)))
+    np.testing.assert_array_equal(drawn["degree"], np.tile(observed["degree"], (3, 1)))
     p = {k: p_value(drawn[k], observed[k].item()) for k in STATISTICS}
     assert p == dict.fromkeys(STATISTICS, 0.5)
+
+
+def test_checks_are_a_table_in_a_notebook(posterior):
+    checks = posterior_predictive_check(posterior)
+    table = checks.table
+    assert list(table.index) == list(STATISTICS)
+    assert list(table.columns) == ["observed", "mean", "low", "high", "p_value", "meaning"]
+    assert table.loc["density", "observed"] == pytest.approx(77 / 557)
+    assert "<td>edges per dyad</td>" in checks._repr_html_()
 
 
 def test_p_values_by_hand():
@@ -491,25 +521,46 @@ def test_p_values_by_hand():
 # -- statistics against NetworkX --------------------------------------------------------------------
 
 
-def _networkx(graph):
+def _networkx(graph, labels):
     degrees = np.array([d for _, d in graph.degree()], dtype=float)
     ends = [(graph.degree[a], graph.degree[b]) for a, b in graph.edges()]
     ends = np.array(ends + [e[::-1] for e in ends], dtype=float).reshape(-1, 2)
     varied = len(ends) and ends[:, 0].std() > 1e-9
     assortativity = nx.degree_pearson_correlation_coefficient(graph) if varied else 0.0
+    largest = graph.subgraph(max(nx.connected_components(graph), key=len))
+    lengths = [
+        length
+        for source, found in nx.all_pairs_shortest_path_length(graph)
+        for target, length in found.items()
+        if target != source
+    ]
+    labelled = graph.subgraph([n for n in graph if labels[n] >= 0]).copy()
+    nx.set_node_attributes(labelled, {n: int(labels[n]) for n in labelled}, "label")
+    among = {labels[n] for edge in labelled.edges() for n in edge}
     return {
         "density": nx.density(graph),
         "degree_sd": degrees.std(),
         "max_degree": degrees.max(),
         "triangles": sum(nx.triangles(graph).values()) / 3,
         "transitivity": nx.transitivity(graph),
+        "clustering": nx.average_clustering(graph),
         "assortativity": assortativity,
+        "label_assortativity": (
+            nx.attribute_assortativity_coefficient(labelled, "label") if len(among) > 1 else 0.0
+        ),
         "components": nx.number_connected_components(graph),
         "isolated": nx.number_of_isolates(graph),
+        "largest_component": len(largest) / len(graph),
+        "path_length": np.mean(lengths) if lengths else 0.0,
+        "diameter": nx.diameter(largest),
+        "spectral_radius": nx.adjacency_spectrum(graph).real.max(),
+        "spectral_gap": nx.normalized_laplacian_spectrum(largest)[1] if len(largest) > 1 else 0.0,
     }
 
 
 GRAPHS = {
+    "no dyad": nx.empty_graph(2),
+    "one dyad": nx.path_graph(2),
     "edgeless": nx.empty_graph(6),
     "one edge": nx.from_edgelist([(0, 1)], nx.empty_graph(3).__class__),
     "star": nx.star_graph(7),
@@ -520,38 +571,116 @@ GRAPHS = {
     "karate": nx.Graph(nx.karate_club_graph().edges()),
     **{
         f"random {n} {p}": nx.gnp_random_graph(n, p, seed=n)
-        for n, p in [(5, 0.3), (12, 0.1), (20, 0.2), (30, 0.05), (30, 0.5), (40, 0.9), (60, 0.08)]
+        for n, p in [
+            (5, 0.3),
+            (12, 0.1),
+            (20, 0.2),
+            (30, 0.05),
+            (30, 0.5),
+            (40, 0.9),
+            (60, 0.08),
+            (65, 0.03),
+            (130, 0.02),
+        ]
     },
 }
+
+
+def _statistics(graphs, labels=None, **options):
+    """Those of graphs of as many nodes each, taken together."""
+    n = len(graphs[0])
+    pairs = [
+        np.array(list(g.edges()), dtype=int).reshape(-1, 2).T + b * n for b, g in enumerate(graphs)
+    ]
+    adjacency = block_adjacency(np.concatenate(pairs, axis=1), n, len(graphs))
+    return graph_statistics(adjacency, len(graphs), labels=labels, **options)
+
+
+def _labels(n):
+    return np.random.default_rng(n).integers(-1, 3, n)
 
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_statistics_are_those_of_networkx(name):
     graph = GRAPHS[name]
-    adjacency = sp.csr_matrix(nx.to_scipy_sparse_array(graph, dtype=float, weight=None))
-    assert graph_statistics(adjacency) == pytest.approx(_networkx(graph), abs=1e-9)
-    assert list(graph_statistics(adjacency)) == list(STATISTICS)
+    n, labels = len(graph), _labels(len(graph))
+    found = {k: v.item() for k, v in _statistics([graph], labels).items()}
+    expected = _networkx(graph, labels)
+    left_out = {"spectral_gap"} if n > 100 else set()
+    left_out |= set() if (labels >= 0).any() else {"label_assortativity"}
+    assert list(found) == [name for name in STATISTICS if name not in left_out]
+    assert found == pytest.approx({k: expected[k] for k in found}, abs=1e-9)
+
+
+@pytest.mark.parametrize("n", [2, 3, 40, 64, 70, 129])
+def test_statistics_of_many_graphs_at_once_are_those_of_each(n):
+    """Empty, complete and broken graphs side by side: nothing of one graph is counted in another."""
+    shares = (0.0, 1.5 / n, 0.02, 0.0, 0.1, *((1.0, 0.5, 1.0) if n < 100 else ()))
+    graphs = [nx.gnp_random_graph(n, p, seed=seed) for seed, p in enumerate(shares)]
+    together, labels = _statistics(graphs, _labels(n)), _labels(n)
+    for b, graph in enumerate(graphs):
+        expected = _networkx(graph, labels)
+        found = {k: v[b] for k, v in together.items()}
+        assert found == pytest.approx({k: expected[k] for k in found}, abs=1e-9), b
+
+
+def test_paths_in_blocks_of_sources_and_triangles_by_dense_products_are_the_same():
+    graphs = [nx.gnp_random_graph(150, p, seed=1) for p in (0.01, 0.03, 0.4)]
+    with mock.patch.multiple(statistics_module, _WORDS_AT_ONCE=1, _SPARSE=0.0):
+        one = _statistics(graphs)
+    with mock.patch.object(statistics_module, "_SPARSE", np.inf):
+        two = _statistics(graphs)
+    for name in one:
+        np.testing.assert_allclose(one[name], two[name], rtol=1e-12)
+
+
+def test_what_costs_too_much_on_large_graphs_is_left_out():
+    sizes = {100: set(), 101: {"spectral_gap"}, 500: {"spectral_gap"}}
+    sizes[501] = sizes[1000] = {"spectral_gap", "path_length", "diameter"}
+    sizes[1001] = {"spectral_gap", "path_length", "diameter", "spectral_radius"}
+    for n, left_out in sizes.items():
+        found = _statistics([nx.cycle_graph(n)], np.zeros(n, dtype=int))
+        assert set(STATISTICS) - set(found) == left_out
 
 
 def test_statistics_of_a_star_by_hand():
-    adjacency = sp.csr_matrix(nx.to_scipy_sparse_array(nx.star_graph(4), dtype=float))
-    assert graph_statistics(adjacency) == pytest.approx(
+    star = nx.star_graph(4)
+    labels = np.array([0, 0, 0, 1, -1])  # 2 of the 3 edges with labels are within one
+    found = {k: v.item() for k, v in _statistics([star], labels).items()}
+    assert found == pytest.approx(
         {
             "density": 0.4,
             "degree_sd": 1.2,
             "max_degree": 4,
             "triangles": 0,
             "transitivity": 0,
+            "clustering": 0,
             "assortativity": -1,
+            "label_assortativity": (2 / 3 - 26 / 36) / (1 - 26 / 36),
             "components": 1,
             "isolated": 0,
+            "largest_component": 1,
+            "path_length": (4 * 1 + 6 * 2) / 10,
+            "diameter": 2,
+            "spectral_radius": 2,
+            "spectral_gap": 1,
         }
     )
-    assert graph_statistics(adjacency, 8)["density"] == 0.5
+    assert _statistics([star], num_dyads=8)["density"] == 0.5
+    assert _statistics([star], num_edges=np.array([5]))["density"] == 0.5  # one is an arc both ways
+    assert "label_assortativity" not in _statistics([star])
+    assert "label_assortativity" not in _statistics([star], np.full(5, -1))
+
+
+def test_weights_of_several_graphs_by_hand():
+    found = weight_statistics(np.array([2.0, 4.0, -1.0]), 4, np.array([0, 0, 2]), 3)
+    np.testing.assert_allclose(found["total_weight"], [6, 0, -1])
+    np.testing.assert_allclose(found["max_weight"], [4, 0, 0])
+    sds = [np.std([2, 4, 0, 0]), 0, np.std([-1, 0, 0, 0])]
+    np.testing.assert_allclose(found["weight_sd"], sds)
 
 
 @pytest.mark.parametrize("n", [7, 23, 60, 61])
 def test_assortativity_of_a_regular_graph_is_zero_not_noise(n):
     """Every degree is the same: the correlation is not defined, and rounding must not make it +-1."""
-    adjacency = sp.csr_matrix(nx.to_scipy_sparse_array(nx.cycle_graph(n), dtype=float))
-    assert graph_statistics(adjacency)["assortativity"] == 0.0
+    assert _statistics([nx.cycle_graph(n)])["assortativity"] == 0.0
