@@ -47,7 +47,9 @@ def compare(
     fits = {name: load_run(run) for name, run in zip(names, runs, strict=True)}
     table = inference.compare(fits, draws, seed)
     if out is not None:
-        plots.comparison(table).figure.savefig(out, dpi=150)
+        figure = plots.comparison(table).get_figure(root=True)
+        assert figure is not None  # it drew one
+        figure.savefig(out, dpi=150)
     if as_json:
         rows = table.rename_axis("run").reset_index().to_dict("records")
         print_json({"comparison": rows, "picture": None if out is None else str(out)})

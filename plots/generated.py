@@ -45,9 +45,9 @@ def _samples(samples: Any) -> list[Any]:
     """Return a list of samples, also of one."""
     if hasattr(samples, "edge_index") or sparse.issparse(samples):
         return [samples]
-    if isinstance(samples, Sequence) and len(samples) and not np.isscalar(samples[0]):
-        first = samples[0]
-        if hasattr(first, "edge_index") or sparse.issparse(first) or np.ndim(first) == 2:
+    if isinstance(samples, Sequence):
+        first = samples[0] if len(samples) else None
+        if first is None or hasattr(first, "edge_index") or sparse.issparse(first):
             return list(samples)
     return list(samples) if np.ndim(samples) == 3 else [samples]
 

@@ -71,10 +71,10 @@ def sbc(
         (family, st.FAINT, f"all {len(names)}, {1 - level:.0%}"),
         (level, st.OTHER, f"one statistic, {1 - level:.0%}"),
     ):
-        bounds = [
+        low, high = (
             np.concatenate([[0.0], b - at, [0.0]]) for b in rank_band(simulations, draws, alpha)
-        ]
-        ax.fill_between(x, *bounds, color=color, alpha=0.55, lw=0, label=words)
+        )
+        ax.fill_between(x, low, high, color=color, alpha=0.55, lw=0, label=words)
     ax.axhline(0.0, color=st.GREY, lw=0.8)
     off = [n for n in sorted(names, key=lambda n: p[n]) if p[n] <= family]
     for name in sorted(names, key=lambda n: n in off):
