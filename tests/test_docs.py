@@ -20,6 +20,7 @@ PAGES = [
     ROOT / "README.md",
     DOCS / "index.md",
     DOCS / "gallery.md",
+    DOCS / "checking.md",
     *sorted((DOCS / "how_to").glob("*.md")),
 ]
 CODE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -42,7 +43,12 @@ def few_steps(monkeypatch):
 
     shorten(inference.FitSettings, steps=STEPS, kl_warmup=2, checkpoint_every=5)
     shorten(inference.SequentialSettings, epochs=1, warmup=0)
-    posterior = inference.Fit.posterior
+    sbc, posterior = inference.sbc, inference.Fit.posterior
+
+    def few_simulations(*given, **options):
+        return sbc(*given, **{**options, "simulations": 10})
+
+    monkeypatch.setattr(inference, "sbc", few_simulations)
 
     def few_draws(fit, draws=500, *others, **options):
         return posterior(fit, min(draws, DRAWS), *others, **options)

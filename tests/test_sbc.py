@@ -47,12 +47,12 @@ RIGHT, WRONG = 1e-3, 1e-6
 def test_p_values_of_uniform_ranks_are_exact(simulations, draws):
     rng = np.random.default_rng(0)
     p = np.array(
-        [uniformity_p_value(rng.integers(draws + 1, size=simulations), draws) for _ in range(2000)]
+        [uniformity_p_value(rng.integers(draws + 1, size=simulations), draws) for _ in range(1000)]
     )
     for level in (0.01, 0.05, 0.2, 0.5):
         # P(p <= t) is the largest attained probability that is at most t
         attained = p[p <= level].max(initial=0.0)
-        error = math.sqrt(max(attained, 0.005) / 2000)
+        error = math.sqrt(max(attained, 0.005) / 1000)
         assert abs((p <= level).mean() - attained) < 4.5 * error
         assert attained <= level
         assert attained > 0.6 * level  # the statistic has many values: the test is not idle
