@@ -14,6 +14,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from PIL import Image
 
 import graphlore as gl
 
@@ -21,23 +22,23 @@ import graphlore as gl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--nodes", type=int, default=16)
-    parser.add_argument("--simulations", type=int, default=160)
-    parser.add_argument("--draws", type=int, default=79)
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--chain", type=int, default=480, help="draws of a chain, before thinning")
-    parser.add_argument("--warmup", type=int, default=150)
+    parser.add_argument("--nodes", type=int, default=12)
+    parser.add_argument("--simulations", type=int, default=100)
+    parser.add_argument("--draws", type=int, default=49)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--chain", type=int, default=250, help="draws of a chain, before thinning")
+    parser.add_argument("--warmup", type=int, default=60)
     options = parser.parse_args()
     story = gl.models.SBM(options.nodes, 2)
     free = partial(gl.guides.AmortisedCategorical, amortised=False)
     fits = {
-        "mean field": gl.inference.sbc_fit(
+        "Mean field": gl.inference.sbc_fit(
             story, free, steps=options.steps, learning_rate=0.05, gradient="expectation"
         ),
         "MCMC": gl.inference.sbc_mcmc(story, draws=options.chain, warmup=options.warmup),
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained", sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained", sharey=True)
     tables = {}
     for ax, (name, fit_one) in zip(axes, fits.items(), strict=True):
         started = time.perf_counter()
@@ -53,6 +54,10 @@ def main() -> None:
         gl.plots.sbc(found, ax, heading=name)
     pd.concat(tables).to_csv(options.out / "summary.csv")
     figure.savefig(options.out / "sbc.png", dpi=80, facecolor="white")
+    with Image.open(options.out / "sbc.png") as picture:
+        picture.convert("RGB").quantize(128, kmeans=3).save(
+            options.out / "sbc.png", optimize=True
+        )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from . import check, compare, data, evaluate, fit, generate, predict, report
-from .output import errors, fail
+from .output import errors, fail, in_shell_words
 
 __all__ = ["app", "main"]
 
@@ -77,10 +77,16 @@ class _Lines(logging.Handler):
     """Log messages on standard error, one line each however long."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        errors().print(f"[yellow]{record.levelname.lower()}:[/] {escape(record.getMessage())}")
+        errors().print(
+            f"[yellow]{record.levelname.lower()}:[/] {escape(in_shell_words(record.getMessage()))}"
+        )
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+def _show_warning(
+    message: Warning | str, category: type[Warning], *_: object, **__: object
+) -> None:
     """Warnings of this package and of Python's users in one line; what libraries tell their developers is not shown."""
     if issubclass(category, UserWarning) and not issubclass(category, DeprecationWarning):
-        errors().print(f"[yellow]warning:[/] {escape(str(message).splitlines()[0])}")
+        errors().print(
+            f"[yellow]warning:[/] {escape(in_shell_words(str(message).splitlines()[0]))}"
+        )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import AsJson, GuideKind, Header, Likelihood, Model, complete_graph, words
-from .output import command, fail, print_json, print_numbers, say
+from .output import command, errors, fail, print_json, print_numbers, say
 
 if TYPE_CHECKING:
     from ..data import Split
@@ -200,6 +200,8 @@ def fit(
     if held_out is not None:
         data.write_npz(held_out.full, folder / "full.npz")
         held_out.save(folder / "split.npz")
+    if not (quiet or as_json):
+        errors().print("fitted; drawing from the posterior, pictures and report follow")
     page, _, _ = plots.write_results(
         fitted, folder, split=held_out, draws=draws, reproduce=command()
     )

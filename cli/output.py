@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
@@ -12,7 +13,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-__all__ = ["command", "errors", "fail", "print_json", "print_numbers", "print_table", "say"]
+__all__ = [
+    "command",
+    "errors",
+    "fail",
+    "in_shell_words",
+    "print_json",
+    "print_numbers",
+    "print_table",
+    "say",
+]
 
 
 def _console() -> Console:
@@ -29,9 +39,16 @@ def errors() -> Console:
 def fail(message: str, code: int = 2) -> NoReturn:
     """Say in one line what went wrong, and end."""
     # one line: what Pyro appends to a message (the shapes of a trace) is for a story's author
-    line = escape(message.splitlines()[0] if message else "failed without a word")
+    line = escape(in_shell_words(message.splitlines()[0]) if message else "failed without a word")
     errors().print(f"[bold red]graphlore:[/] {line}")
     sys.exit(code)
+
+
+def in_shell_words(message: str) -> str:
+    """A message of the library with its Python options as those of the command line: clean=True is --clean."""
+    message = re.sub(r"\b(clean|weights|directed|header)=True\b", r"--\1", message)
+    message = re.sub(r"\bnum_blocks=", "truncation=", message)
+    return re.sub(r"\b(truncation|likelihood|bias|gradient)='?(\w+)'?", r"--\1 \2", message)
 
 
 def say(text: str) -> None:

@@ -170,6 +170,10 @@ def _observed(graph: Graph, pairs: Tensor, weighted: bool) -> list[float | None]
 
 def _labels(fitted: Fit, draws: int, seed: int | None) -> tuple[list[str], list[list[Any]]]:
     graph = fitted.graph
+    if fitted.story.num_classes is None:
+        raise ValueError(
+            "the run has no classes to predict: fit a graph with labels with --classify"
+        )
     p = fitted.label_probabilities(draws, seed)
     names = graph.label_names or [str(c) for c in range(p.shape[1])]
     words = [names[c] if c < len(names) else str(c) for c in range(p.shape[1])]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .convert import from_edges
 from .graph import Graph
-from .validation import GraphError, plural
+from .validation import GraphError, few, plural
 
 __all__ = ["EdgeList", "graph_of_edge_list", "parse_edge_list", "read_pairs"]
 
@@ -154,6 +154,8 @@ def graph_of_edge_list(
         )
     if found.weights is not None:
         options["weights"] = found.weights
+    if not found.integers and not options.get("clean"):
+        _refuse_repeats(found, bool(options.get("directed")))
     if found.integers:
         return from_edges(np.array(found.ends, dtype=np.int64), **options)
     if header is None and found.titles is None and _stands_alone(found.ends):
@@ -164,6 +166,28 @@ def graph_of_edge_list(
             *found.ends[0],
         )
     return from_edges(found.ends, **options)
+
+
+def _refuse_repeats(found: EdgeList, directed: bool) -> None:
+    """Refuse self-loops and repeated edges by the names and lines of the file."""
+    seen: set[tuple[str, str]] = set()
+    loops, repeats = [], []
+    for line, (a, b) in zip(found.lines, found.ends, strict=True):
+        pair = (a, b) if directed or a < b else (b, a)
+        if a == b:
+            loops.append(f"{a!r} in line {line}")
+        elif pair in seen:
+            repeats.append(f"{a!r} and {b!r} in line {line}")
+        seen.add(pair)
+    if loops or repeats:
+        words = [
+            f"{plural(len(where), noun)} ({few(where, 2)})"
+            for where, noun in ((loops, "self-loop"), (repeats, "repeated edge"))
+            if where
+        ]
+        raise GraphError(
+            f"there are {' and '.join(words)}; a simple graph has none. clean=True drops them."
+        )
 
 
 def read_pairs(path: str | Path, graph: Graph) -> Tensor:

@@ -27,6 +27,7 @@ extensions = [
     "mathml",
 ]
 exclude_patterns = ["_build", "_extensions", "reference/_*"]
+default_role = "literal"
 nitpicky = True  # every cross-reference has to lead somewhere
 # how signatures call the objects of other libraries; what can be imported needs no entry (crossrefs)
 nitpick_ignore_regex = [

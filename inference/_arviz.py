@@ -50,7 +50,7 @@ def compare_posteriors(posteriors: Mapping[str, Any]) -> tuple[Any, dict[str, np
     loos = {
         name: az.loo(data, pointwise=True, var_name="edges") for name, data in posteriors.items()
     }
-    table = az.compare(loos) if _V1 else az.compare(loos, ic="loo")
+    table = az.compare(loos, round_to="none") if _V1 else az.compare(loos, ic="loo")
     attrs = next(iter(posteriors.values())).attrs
     if 0 < attrs["kept_dyads"] < attrs["observed_dyads"]:
         sums = [name for name in table if name in _SUMS]
@@ -63,7 +63,7 @@ def pareto_smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     if _V1:
         from arviz_stats.base import array_stats
 
-        smoothed, k_hat = array_stats.psislw(log_weights)
+        smoothed, k_hat = array_stats.psislw(-log_weights)  # it takes log-likelihoods
     else:
         smoothed, k_hat = az.psislw(log_weights)
     return np.asarray(smoothed), float(k_hat)

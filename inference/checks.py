@@ -55,6 +55,11 @@ def posterior_predictive_check(posterior: Any) -> Checks:
     A p-value near 0 says that the story understates the statistic, one near 1 that it overstates it. Data without a
     posterior, of :func:`~graphlore.inference.prior_predictive`, are checked against the prior predictive.
 
+    ArviZ draws the same: ``az.plot_bpv(posterior, var_names=["triangles"], kind="t_stat", t_stat="mean")`` and
+    ``az.plot_ppc(posterior, var_names=["degree"])`` in 0.2x, ``az.plot_ppc_tstat(posterior, var_names=["triangles"])``
+    and ``az.plot_ppc_dist(posterior, var_names=["degree"])`` in 1.x. (A statistic is one number a graph: pictures of a
+    distribution over observations, ``plot_ppc`` and ``plot_ppc_dist``, are for the degrees.)
+
     Arguments:
         posterior: ArviZ data with ``observed_data`` and ``posterior_predictive`` or ``prior_predictive``.
     """

@@ -147,8 +147,8 @@ def _meaning(
         said.append(
             f"This is a verdict on all {_latents(fit):,} latent numbers at once, and errors add up: with so "
             "many, k-hat above 1 is the rule for a factorised guide. It does not say that single memberships or link "
-            "probabilities are wrong. Check what you use: posterior predictive checks, calibration on held-out dyads, sbc() on small "
-            "graphs, fit_mcmc() where it is affordable."
+            "probabilities are wrong. Check what you use: posterior predictive checks, calibration on held-out "
+            "dyads, sbc() on small graphs, fit_mcmc() where it is affordable."
         )
     if isinstance(fit.story, SBM) and fit.story.num_blocks > 1:
         short = math.lgamma(fit.story.num_blocks + 1)

@@ -102,10 +102,11 @@ def align_posterior(posterior: Any, reference: ArrayLike | None = None) -> Any:
                     len(value) if a == 0 else -1 if a == axis else 1 for a in range(value.ndim)
                 ]
                 value = np.take_along_axis(value, permutations.reshape(shape), axis=axis)
-        value = value.reshape(*chains, *value.shape[1:])
+        # as an array with its coordinates: a DataTree takes nothing less
+        renumbered = variable.copy(data=value.reshape(*chains, *value.shape[1:]))
         if name == "sticks":
             del group["sticks"]
-        group["stick_probs" if name == "sticks" else name] = (variable.dims, value)
+        group["stick_probs" if name == "sticks" else name] = renumbered
     aligned.attrs["communities_order"] = (
         "aligned to a reference"
         if reference is not None

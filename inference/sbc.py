@@ -208,10 +208,11 @@ def sbc(
                     raise InferenceError(told) from error
                 failed[truth_seed] = told
             mean_rank = float(np.mean(list(rows[-1].ranks.values())))
-            for name, value in zip(
-                history, (index, mean_rank, np.nan, time.perf_counter() - started), strict=True
+            seconds = time.perf_counter() - started
+            for column, number in zip(
+                history.values(), (index, mean_rank, np.nan, seconds), strict=True
             ):
-                history[name].append(float(value))
+                column.append(float(number))
             bar.update(history)
     return _gathered(rows, draws, failed)
 
@@ -359,7 +360,7 @@ def _of_arviz(story: Any, posterior: Any, truth: Values) -> dict[str, Tensor]:
         value = posterior[name].transpose("chain", "draw", ...).values
         value = torch.as_tensor(np.ascontiguousarray(value)).flatten(0, 1)
         if isinstance(story, NodeStory) and "community_to" in story.dims.get(name, ()):
-            place = story.table(torch.eye(len(true))).flatten(1).argmax(1)  # type: ignore[operator]
+            place = story.table(torch.eye(len(true))).flatten(1).argmax(1)
             value = value.flatten(1)[:, place]
         found[name] = value
     return found

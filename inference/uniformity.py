@@ -79,7 +79,7 @@ def rank_shape(ranks: np.ndarray, draws: int) -> tuple[float, float]:
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """p-values for a family of tests, dependent or not: the least is at most t with probability t at most (Holm 1979)."""
+    """p-values for a family of tests, dependent or not (Holm 1979): the least is below t with probability t at most."""
     order = np.argsort(p)
     scaled = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty(len(p))

@@ -16,6 +16,7 @@ from .checks import (
 from .communities import communities
 from .comparison import membership_comparison
 from .embedding import embedding
+from .film import film_strip
 from .gallery import save_all
 from .generated import generated, generated_set
 from .graphs import adjacency
@@ -23,6 +24,7 @@ from .held_out import (
     HeldOutPairs,
     Reliability,
     calibration,
+    held_out,
     held_out_pairs,
     link_prediction,
     precision_recall,
@@ -31,6 +33,7 @@ from .held_out import (
 )
 from .latents import memberships, sticks, strengths
 from .maths import formula_html
+from .model_comparison import comparison
 from .ordering import Order, drawing_order, node_order, spectral_order
 from .report import write_report
 from .results import write_results
@@ -46,13 +49,16 @@ __all__ = [
     "adjacency",
     "calibration",
     "communities",
+    "comparison",
     "degrees",
     "drawing_order",
     "elbo",
     "embedding",
+    "film_strip",
     "formula_html",
     "generated",
     "generated_set",
+    "held_out",
     "held_out_pairs",
     "link_prediction",
     "membership_comparison",

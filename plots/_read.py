@@ -20,11 +20,22 @@ def array(values: Any) -> np.ndarray:
 
 
 def group(idata: Any, name: str) -> Any | None:
-    """Return a group of an ArviZ result, or ``None`` where it has no such group."""
+    """Return a group of an ArviZ result, or ``None`` where it has no such group.
+
+    Draws from the prior stand in for those of a posterior that the result does not have.
+    """
     try:
-        return getattr(idata, name, None)
+        found = getattr(idata, name, None)
     except KeyError:
-        return None
+        found = None
+    if found is None and name in ("posterior", "posterior_predictive"):
+        return group(idata, name.replace("posterior", "prior"))
+    return found
+
+
+def stage(idata: Any) -> str:
+    """Return "posterior", or "prior" for a result of draws from the prior alone."""
+    return "posterior" if getattr(idata, "posterior", None) is not None else "prior"
 
 
 def has(idata: Any, where: str, name: str) -> bool:

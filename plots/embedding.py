@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["embedding"]
 
-HALOS = 150  # up to this many nodes each has its own uncertainty; above, the picture has a typical one
+HALOS = (
+    150  # up to this many nodes each has its own uncertainty; above, the picture has a typical one
+)
 _EDGES = 3_000  # more edges than this are not drawn
 _DRAWS = 200  # of a fit
 _NAME = 6.5  # points
@@ -221,11 +223,12 @@ def _flat(
         model = TSNE(perplexity=perplexity, init=start, angle=angle, random_state=seed)
         return model.fit_transform(found.mean), None, ("", "")
     kept = min(2, dimensions, count)
-    pca = PCA(kept, svd_solver="full").fit(found.mean)
+    centred = found.mean - found.mean.mean(axis=0)
     turn = np.zeros((2, dimensions))
-    turn[:kept] = pca.components_
-    places = (found.mean - pca.mean_) @ turn.T
-    share = np.append(np.nan_to_num(pca.explained_variance_ratio_), 0.0)[:2]
+    if centred.any():  # else all nodes stand in one place
+        turn[:kept] = PCA(kept, svd_solver="full").fit(centred).components_
+    places = centred @ turn.T
+    share = (places**2).sum(axis=0) / max((centred**2).sum(), 1e-300)
     words = [f"component {k + 1} ({part:.0%} of the variance)" for k, part in enumerate(share)]
     return places, np.sqrt(found.sd**2 @ turn.T**2), (words[0], words[1])
 
@@ -302,6 +305,4 @@ def _typical(ax: Axes, sd: np.ndarray, each: bool, wide: bool) -> None:
         ax.add_collection(
             LineCollection(arms, colors=st.INK, linewidths=1.4, zorder=4), autolim=False
         )
-    ax.text(
-        0.0, -0.16, told, transform=ax.transAxes, fontsize=st.TICK, color=st.GREY, va="top"
-    )
+    ax.text(0.0, -0.16, told, transform=ax.transAxes, fontsize=st.TICK, color=st.GREY, va="top")

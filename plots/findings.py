@@ -54,7 +54,8 @@ def communities_found(posterior: Any, graph: Any) -> list[Community]:
     for k in np.argsort(-sizes, kind="stable"):
         if sizes[k] < 0.5:
             continue
-        order = np.lexsort((-degrees, -means[:, k].round(1)))[:_LEADING]
+        sure = np.where(means[:, k] >= 0.95, 1.0, means[:, k])
+        order = np.lexsort((-degrees, -sure))[:_LEADING]
         leading = [(names[i], float(means[i, k])) for i in order if means[i, k] >= 0.25]
         found.append(Community(_read.community_names(posterior)[k], float(sizes[k]), leading))
     return found
@@ -115,18 +116,25 @@ def _structure(fit: Fit, posterior: Any, found: Sequence[Community]) -> str:
         )
     used = number_of_communities(posterior)
     overlap = _read.community_site(posterior) == "memberships"
-    kind = "communities, which may overlap," if overlap else "groups"
+    kind = "communities" if overlap else "groups"
     if used.mode == 1:
         kind = "community" if overlap else "group"
+    may = ", which may overlap" if overlap and used.mode > 1 else ""
     interval = "" if used.low == used.high else f" (90 % interval {used.low} to {used.high})"
-    told = [_sized(c) for c in found[:4] if c.leading]
+    told = [_sized(c, n) for c in found[:4] if c.leading]
     if told and len(found) > len(told):
-        told.append(f"{len(found) - len(told)} that are smaller or less sure")
+        told.append(f"{len(found) - len(told)} more")
     sizes = f": {_listed(told)}" if told else ""
-    return f"Among the {n:,} nodes of {fit.graph.title} the model finds {used.mode} {kind}{interval}{sizes}."
+    means = _read.mean_memberships(posterior)
+    unsure = float(((means > 0.2) & (means < 0.8)).any(-1).mean())
+    doubt = "; of most nodes it is not sure where they belong" if unsure > 0.5 else ""
+    found_so_many = f"the model finds {used.mode} {kind}{interval}{may}"
+    return f"Among the {n:,} nodes of {fit.graph.title} {found_so_many}{sizes}{doubt}."
 
 
-def _sized(community: Community) -> str:
+def _sized(community: Community, nodes: int) -> str:
+    if community.size > 0.95 * nodes:
+        return "one of nearly all nodes"
     size = round(community.size)
     about = "about " if abs(community.size - size) > 0.1 else ""
     return f"{about}{size} around {' and '.join(name for name, _ in community.leading[:2])}"
@@ -147,16 +155,21 @@ def _trust(checks: Sequence[Check], evaluation: Evaluation | None) -> str:
         return f"{tested}."
     if not missed:
         return f"{tested}, and graphs that it generates look like the real one in all {len(judged)} respects checked."
-    worst = " and ".join(_direction(c) for c in missed[:2])
+    worst = _directions(missed[:2])
     return (
         f"{tested}; graphs that it generates look like the real one in {len(judged) - len(missed)} of {len(judged)} "
         f"respects checked, but {worst}."
     )
 
 
-def _direction(check: Check) -> str:
-    phrase = STATISTICS.get(check.statistic, ("", f"the {check.meaning}"))[1]
-    return f"{'understate' if check.p_value < 0.5 else 'overstate'} {phrase}"
+def _directions(missed: Sequence[Check]) -> str:
+    """What generated graphs have too little and too much of."""
+    found: dict[str, list[str]] = {}
+    for check in missed:
+        phrase = STATISTICS.get(check.statistic, ("", f"the {check.meaning}"))[1]
+        verb = "understate" if check.p_value < 0.5 else "overstate"
+        found.setdefault(verb, []).append(phrase)
+    return " and ".join(f"{verb} {_listed(phrases)}" for verb, phrases in found.items())
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -101,7 +101,9 @@ def adjacency(
     _draw(panels, seen, inferred, absent, hidden.shape[1], shown, weighted)
     kind = "node, in drawing order"
     if parts is not None:
-        _name_axes(panels, f"first side, {len(rows):,} nodes", f"other side, {len(columns):,} nodes")
+        _name_axes(
+            panels, f"first side, {len(rows):,} nodes", f"other side, {len(columns):,} nodes"
+        )
     elif graph.directed:
         _name_axes(panels, f"tail: {kind}", f"head: {kind}")
     return panels

@@ -21,6 +21,7 @@ __all__ = [
     "HeldOutPairs",
     "Reliability",
     "calibration",
+    "held_out",
     "held_out_pairs",
     "link_prediction",
     "precision_recall",
@@ -76,9 +77,7 @@ def held_out_pairs(
     if not pairs.shape[1]:
         raise ValueError(f"the split holds out no {part} pairs")
     count = fit.graph.num_nodes
-    keys, hidden = (
-        ends[0].cpu() * count + ends[1].cpu() for ends in (pairs, fit.graph.missing)
-    )
+    keys, hidden = (ends[0].cpu() * count + ends[1].cpu() for ends in (pairs, fit.graph.missing))
     if count != split.full.num_nodes or not torch.isin(keys, hidden).all():
         raise ValueError(
             f"the fit is not of this split: it has seen some of its {part} pairs. Fit the split "
@@ -262,12 +261,12 @@ def calibration(
     ax.grid(color=st.FAINT, lw=0.6)
     ax.set_axisbelow(True)
     total, shown = int(table.count.sum()), len(x)
-    edges = f"{base:.2%} edges" if weights is None else f"weighted to {base:.2%} edges"
+    share = "observed share of edges" + ("" if weights is None else ", weighted")
     st.dress(
         ax,
-        f"Calibration: ECE = {table.ece:.4f}\n{total:,} dyads in {shown} bins, {edges}",
+        f"Calibration: ECE = {table.ece:.4f}\n{total:,} dyads, {shown} bins, {base:.2%} edges",
         "predicted probability of an edge",
-        "observed share of edges",
+        share,
     )
     st.legend(ax, loc="upper left")
     return ax
@@ -348,7 +347,7 @@ def precision_recall(
     average = average_precision_score(labels, values, sample_weight=chosen)
     return _finish_curve(
         ax,
-        f"Precision-recall: average precision = {average:.3f}",
+        f"Precision-recall\naverage precision = {average:.3f}",
         "recall",
         "precision",
     )
@@ -364,6 +363,29 @@ def _finish_curve(ax: Axes, title: str, xlabel: str, ylabel: str) -> Axes:
     return st.dress(ax, title, xlabel, ylabel)
 
 
+def held_out(targets: Any, probabilities: Any, weights: Any = None, axes: Any = None) -> np.ndarray:
+    """Draw how well held-out pairs are predicted: ROC, precision and recall, calibration.
+
+    Args:
+        targets: 0 or 1 for each pair, shape ``(P,)``, both among them.
+        probabilities: Predicted probabilities of an edge, shape ``(P,)``.
+        weights: Dyads that each pair stands for, shape ``(P,)``, for calibration alone: ranking is
+            of the pairs as they come, as ``fit.evaluate(split)`` scores it.
+        axes: Three axes to draw into.
+
+    Returns:
+        The three axes, shape ``(3,)``.
+
+    Raises:
+        ValueError: As :func:`reliability` and :func:`roc`.
+    """
+    panels = st.new_grid(1, 3, 13.5, 5.2)[0] if axes is None else st.given_axes(axes, 3)
+    roc(probabilities, targets, panels[0])
+    precision_recall(probabilities, targets, panels[1])
+    calibration(probabilities, targets, panels[2], weights=weights)
+    return panels
+
+
 def link_prediction(
     fit: Fit,
     split: Split,
@@ -373,10 +395,7 @@ def link_prediction(
     draws: int = 200,
     seed: int | None = None,
 ) -> np.ndarray:
-    """Draw how well held-out pairs are predicted: ROC, precision and recall, calibration.
-
-    The first two are of the pairs as they come, as ``fit.evaluate(split)`` scores them; calibration
-    weights them to the frequency of edges in the whole graph.
+    """Predict the held-out pairs of a split and draw :func:`held_out`, in one call.
 
     Args:
         fit: A fit of ``split``.
@@ -392,9 +411,4 @@ def link_prediction(
     Raises:
         ValueError: As :func:`held_out_pairs`.
     """
-    targets, probabilities, weights = held_out_pairs(fit, split, part, draws, seed)
-    panels = st.new_grid(1, 3, 13.0, 4.7)[0] if axes is None else st.given_axes(axes, 3)
-    roc(probabilities, targets, panels[0])
-    precision_recall(probabilities, targets, panels[1])
-    calibration(probabilities, targets, panels[2], weights=weights)
-    return panels
+    return held_out(*held_out_pairs(fit, split, part, draws, seed), axes=axes)

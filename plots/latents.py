@@ -215,7 +215,7 @@ def sticks(idata: Any, alpha: float | None = None, ax: Axes | None = None) -> Ax
         ax.plot(k, prior, color=st.GREY, lw=1.4, ls="--", label="prior mean")
 
     low, middle, high = np.quantile(pi, (0.05, 0.5, 0.95), axis=0)
-    what = "π, nodes and draws, 90%" if local else "posterior of π, 90%"
+    what = "π, nodes and draws, 90%" if local else f"{_read.stage(idata)} of π, 90%"
     ax.errorbar(
         k - 0.12,
         middle,

@@ -61,7 +61,6 @@ _SECTIONS = {
         "degrees",
         "generated",
         "held_out",
-        "link_prediction",
         "calibration",
         "roc",
         "precision_recall",
@@ -82,7 +81,6 @@ _ALT = {
     "calibration": "Reliability curve: observed share of edges against predicted probability.",
     "embedding": "Map of the nodes by their posterior mean embedding.",
     "held_out": "ROC, precision-recall and calibration curves of the held-out pairs.",
-    "link_prediction": "ROC, precision-recall and calibration curves of the held-out pairs.",
     "roc": "ROC curve.",
     "precision_recall": "Precision-recall curve.",
 }
@@ -95,7 +93,6 @@ _TITLES = {
     "adjacency": "Observed and inferred edges",
     "embedding": "Map of the nodes",
     "held_out": "Held-out pairs",
-    "link_prediction": "Held-out pairs",
     "roc": "ROC curve",
 }
 # What makes a browser fetch something, or run it: elements, attributes in any tag, style sheets.

@@ -24,6 +24,7 @@ from ..models import expected_active
 from . import findings
 from .checks import verdict
 from .gallery import save_all
+from .held_out import held_out_pairs
 from .report import Table, write_report
 
 __all__ = ["write_results"]
@@ -40,7 +41,7 @@ def write_results(
     draws: int = 500,
     reproduce: str = "",
 ) -> tuple[Path, Any, Evaluation | None]:
-    """Write what a fit has to say into its folder: posterior.nc, numbers.json, the PNG files of pictures, and report.html.
+    """Write what a fit has to say into its folder: posterior.nc, numbers.json, pictures and report.html.
 
     Arguments:
         fit: a finished fit, saved or not.
@@ -64,11 +65,22 @@ def write_results(
         probabilities = fit.link_probabilities(draws=min(draws, 200)).cpu().numpy()
         np.fill_diagonal(probabilities, np.nan)
         sample = fit.generate(1)[0].dense_adjacency().numpy()
+    held_out = None
+    if split is not None and fit.story.likelihood != "normal":
+        held_out = held_out_pairs(fit, split, draws=min(draws, 200))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         posterior.to_netcdf(str(folder / "posterior.nc.partial"))
         os.replace(folder / "posterior.nc.partial", folder / "posterior.nc")
-        files = save_all(posterior, fit.history, graph, probabilities, sample, folder / "pictures")
+        files = save_all(
+            posterior,
+            fit,
+            graph,
+            probabilities,
+            sample,
+            folder / "pictures",
+            held_out=held_out,
+        )
         numbers = _numbers(fit, evaluation)
         plain = {name: value for name, value, _ in numbers}
         checks = posterior_predictive_check(posterior)
@@ -126,8 +138,8 @@ _CAPTIONS = {
     "strengths": "Posterior mean strength of a node in the communities it belongs to.",
     "sticks": "How common each community is: posterior intervals of pi_k, the prior mean, "
     "and the share of nodes that are members.",
-    "adjacency": "The observed graph beside the posterior mean probability of every link, nodes in the order of the "
-    "memberships.",
+    "adjacency": "The observed graph beside the posterior mean probability of every link, similar nodes side by "
+    "side.",
     "generated": "The observed graph beside one drawn from the posterior predictive, nodes in the same places.",
     "posterior_predictive": "Statistics of graphs drawn from the posterior predictive; the line is the observed "
     "graph.",
@@ -204,7 +216,15 @@ def _groups(found: list[findings.Community]) -> list[Table]:
     ]
     note = "Expected number of members, and the surest of them; of equally sure ones those with most links come first."
     return (
-        [Table("posterior", "Who is together", note, ("community", "members", "led by"), rows)]
+        [
+            Table(
+                "posterior",
+                "Who is together",
+                note,
+                ("community", "members", "surest members"),
+                rows,
+            )
+        ]
         if rows
         else []
     )

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from ..inference.uniformity import rank_band
+from ..inference.uniformity import holm, rank_band
 from . import _style as st
 
 if TYPE_CHECKING:
@@ -32,11 +32,12 @@ def sbc(
 ) -> Axes:
     """Draw how far the distribution functions of the ranks are from that of uniform ones.
 
-    One line a statistic: the share of truths with at most so many draws below them, less what is expected. The dark
-    band holds one such line, everywhere at once, with probability 1 - ``level``, the light one all of them. Lines that
-    leave the light band are coloured and named, the worst first: they are off at a family-wise level, and the
-    inference is not right. Draws that are too narrow rise first and fall below zero then; draws that are too wide
-    fall first; a bias bends the line to one side: below zero, truths lie above the draws.
+    One line a statistic: the share of truths with at most so many draws below them, less what is
+    expected. The dark band holds one such line, everywhere at once, with probability 1 - ``level``,
+    the light one all of them: a right inference leaves it with a probability of at most ``level``.
+    Statistics that are off at this family-wise level (as :meth:`~graphlore.inference.SBC.summary`
+    has it) are coloured and named, the worst first. Draws that are too narrow rise first and fall below zero then; draws that
+    are too wide fall first; a bias bends the line to one side: below zero, truths lie above the draws.
 
     Args:
         result: What :func:`graphlore.inference.sbc` found.
@@ -61,7 +62,8 @@ def sbc(
         raise ValueError("no statistic moves: there is nothing to draw")
     ax = ax if ax is not None else st.new_axes(6.4, 4.2)
     simulations, draws = result.simulations, result.draws
-    p = result.p_values()["p"]
+    p = result.p_values()["p"][names]
+    in_family = dict(zip(names, holm(p.to_numpy()), strict=True))
     family = level / len(
         names
     )  # the first step of Holm's procedure, which decides whether any is off
@@ -71,12 +73,12 @@ def sbc(
         (family, st.FAINT, f"all {len(names)}, {1 - level:.0%}"),
         (level, st.OTHER, f"one statistic, {1 - level:.0%}"),
     ):
-        bounds = [
+        low, high = (
             np.concatenate([[0.0], b - at, [0.0]]) for b in rank_band(simulations, draws, alpha)
-        ]
-        ax.fill_between(x, *bounds, color=color, alpha=0.55, lw=0, label=words)
+        )
+        ax.fill_between(x, low, high, color=color, alpha=0.55, lw=0, label=words)
     ax.axhline(0.0, color=st.GREY, lw=0.8)
-    off = [n for n in sorted(names, key=lambda n: p[n]) if p[n] <= family]
+    off = [n for n in sorted(names, key=lambda n: p[n]) if in_family[n] <= level]
     for name in sorted(names, key=lambda n: n in off):
         counts = np.bincount(result.ranks[name].values, minlength=draws + 1)[:draws].cumsum()
         y = np.concatenate([[0.0], counts / simulations - at, [0.0]])

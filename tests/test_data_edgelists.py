@@ -150,3 +150,13 @@ def test_the_catalogue_is_what_load_knows():
     stated = known["karate"]
     assert (stated["nodes"], stated["edges"]) == (graph.num_nodes, graph.num_edges)
     assert stated["classes"] == len(graph.label_names)
+
+
+def test_repeats_are_refused_by_name_and_line(write):
+    path = write("Ann,Bob\n\nBob,Ann\nBob,Cy\nCy,Cy\n")
+    with pytest.raises(GraphError) as error:
+        read_graph(path)
+    for words in ("'Cy' in line 5", "'Bob' and 'Ann' in line 3", "self-loop", "clean=True"):
+        assert words in str(error.value)
+    assert read_graph(path, clean=True).num_edges == 2
+    assert read_graph(write("Ann,Bob\nBob,Ann\n"), directed=True).num_edges == 2

@@ -12,26 +12,48 @@ import matplotlib
 import pyro
 import pytest
 
-from graphlore import inference
+from graphlore import inference, models
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", DOCS / "index.md", *sorted((DOCS / "how_to").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    DOCS / "index.md",
+    DOCS / "gallery.md",
+    DOCS / "checking.md",
+    *sorted((DOCS / "how_to").glob("*.md")),
+]
 CODE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-STEPS = 12
+STEPS, DRAWS = 12, 30
 
 
 @pytest.fixture
 def few_steps(monkeypatch):
-    """Every fit ends after a few steps, whatever the page says: its words are tried, not its results."""
-    whole = inference.FitSettings.__post_init__
+    """Few steps and draws, whatever the page says: its words are tried, not its results."""
 
-    def shortened(settings):
-        for name, most in (("steps", STEPS), ("kl_warmup", 2), ("checkpoint_every", 5)):
-            object.__setattr__(settings, name, min(getattr(settings, name), most))
-        whole(settings)
+    def shorten(settings, **most):
+        whole = settings.__post_init__
 
-    monkeypatch.setattr(inference.FitSettings, "__post_init__", shortened)
+        def shortened(self):
+            for name, limit in most.items():
+                object.__setattr__(self, name, min(getattr(self, name), limit))
+            whole(self)
+
+        monkeypatch.setattr(settings, "__post_init__", shortened)
+
+    shorten(inference.FitSettings, steps=STEPS, kl_warmup=2, checkpoint_every=5)
+    shorten(inference.SequentialSettings, epochs=1, warmup=0)
+    sbc, posterior = inference.sbc, inference.Fit.posterior
+
+    def few_simulations(*given, **options):
+        return sbc(*given, **{**options, "simulations": 10})
+
+    monkeypatch.setattr(inference, "sbc", few_simulations)
+
+    def few_draws(fit, draws=500, *others, **options):
+        return posterior(fit, min(draws, DRAWS), *others, **options)
+
+    monkeypatch.setattr(inference.Fit, "posterior", few_draws)
 
 
 def blocks_of(page: Path) -> list[str]:
@@ -84,3 +106,52 @@ def test_reference_has_every_public_name_once(room):
     described = re.findall(r"^\.\. (?:auto\w+|data):: (\w+)$", page, re.MULTILINE)
     public = importlib.import_module(f"graphlore.{room}").__all__
     assert sorted(described) == sorted(public)
+
+
+def sites_of(symbol_rows: list[list[str]], story: str) -> set[str]:
+    """Sites that docs/symbols.md says a story has, options or not."""
+    found = set()
+    for _, site, _, stories, _ in symbol_rows:
+        says_all = stories.startswith("all")
+        excluded = f"all but {story}" in stories
+        named = re.search(rf"(?<!not )\b{story}\b(?!-)", stories.replace("all but SBM", ""))
+        if (says_all and not excluded) or named:
+            found.add(site.strip("`"))
+    return found
+
+
+def test_symbols_are_the_sites_of_the_stories():
+    text = (DOCS / "symbols.md").read_text(encoding="utf-8").split("## Sequential")[0]
+    lines = [line for line in text.splitlines() if line.startswith("| $")]
+    table = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    N, K = 7, 3
+    shapes = {row[1].strip("`"): row[4] for row in table}
+    told = {"features": "normal", "num_features": 4, "num_classes": 2}
+    many = {  # with the options under which the sites of the table appear
+        "SBM": [{"likelihood": law, "bias": "node"} for law in ("bernoulli", "poisson", "normal")],
+        "LFRM": [{"bias": "node"}, {"likelihood": "normal", "sticks": "local"}],
+        "DGLFRM": [{"bias": "node", **told}, {"likelihood": "normal", "sticks": "local"}],
+        "VGAE": [{"bias": "node", "num_classes": 2}, {"likelihood": "normal"}],
+    }
+    size = {"SBM": "num_blocks", "VGAE": "dimension"}
+    words = {(K,): "(K,)", (N,): "(N,)", (N, K): "(N, K)", (N, N): "(N, N)", (): "()"}
+    free = (K * (K + 1) // 2,)
+    for name, options in many.items():
+        seen = set()
+        for chosen in options:
+            story = getattr(models, name)(N, **{size.get(name, "truncation"): K}, **chosen)
+            trace = pyro.poutine.trace(story).get_trace()
+            for site, node in trace.nodes.items():
+                if node["type"] != "sample" or site == "nodes":
+                    continue
+                seen.add(site)
+                shape = tuple(node["value"].shape)
+                if shape == free:
+                    assert "free entries" in shapes[site] or shapes[site] == "the same"
+                elif site == "features":
+                    assert (shape, shapes[site]) == ((N, 4), "(N, D)")
+                elif name == "VGAE" and site == "embedding":
+                    assert shapes[site].startswith("(N, D)")
+                else:
+                    assert words[shape] in shapes[site], (name, site, shape)
+        assert seen == sites_of(table, name), name

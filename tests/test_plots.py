@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import arviz as az
 import matplotlib as mpl
 
 mpl.use("Agg")
@@ -22,6 +21,7 @@ import pytest
 from markupsafe import Markup
 
 from graphlore import plots
+from graphlore.inference._arviz import to_arviz
 
 STATISTICS = tuple(plots.STATISTICS)
 
@@ -124,20 +124,22 @@ def fake_result(
     predictive = {name: np.array([[row[name] for row in replicates]]) for name in seen}
     predictive["degree"] = np.array(degrees)[None]
     names = list(graph.names) if graph.names is not None else list(range(count))
-    idata = az.from_dict(
-        posterior=posterior,
-        posterior_predictive=predictive,
-        observed_data={**{k: np.array(v) for k, v in seen.items()}, "degree": degree},
-        coords={"node": names, "community": list(range(truncation))},
-        dims={
+    idata = to_arviz(
+        {
+            "posterior": posterior,
+            "posterior_predictive": predictive,
+            "observed_data": {**{k: np.array(v) for k, v in seen.items()}, "degree": degree},
+        },
+        {"node": names, "community": list(range(truncation))},
+        {
             "sticks": ["node", "community"] if local else ["community"],
             "memberships": ["node", "community"],
             "strengths": ["node", "community"],
             "degree": ["node"],
             **{name: [] for name in seen},
         },
+        {"story": "DGLFRM", "alpha": 2.0, "seed": 0, "tempered": "no"},
     )
-    idata.attrs |= {"story": "DGLFRM", "alpha": 2.0, "seed": 0, "tempered": "no"}
     assert first is not None
     return idata, link, first
 
@@ -314,6 +316,28 @@ def test_elbo_limits_are_not_set_by_the_start() -> None:
     assert f"best: area under ROC {best:.3f}" in ax.figure.axes[1].get_title(loc="left")
 
 
+def test_elbo_of_a_fit_marks_the_step_that_validation_chose() -> None:
+    columns = fake_history(300)
+    best = columns.pop("best_step")
+    assert best not in columns["val_step"]
+    fit = SimpleNamespace(history=columns, best_step=200)
+    ax = plots.elbo(fit)
+    below = ax.figure.axes[1]
+    for panel in (ax, below):
+        (line,) = [x for x in panel.get_lines() if x.get_label() == "best step 200"]
+        assert line.get_xdata()[0] == 200
+    marks = {float(x.get_xdata()[0]): float(x.get_ydata()[0]) for x in below.get_lines()
+             if x.get_markersize() == 9}  # fmt: skip
+    at = columns["val_step"].index(200)
+    assert marks == {200.0: columns["val_ap"][at]}  # the last of the two scores drawn
+    assert "best: area under ROC" in below.get_title(loc="left")
+    assert f"{columns['val_auc'][at]:.3f}" in below.get_title(loc="left")
+
+
+def test_elbo_without_steps_is_by_epochs() -> None:
+    assert plots.elbo({"elbo": [-3.0, -2.0, -1.0]}).get_xlabel() == "epoch"
+
+
 def test_elbo_draws_into_given_axes() -> None:
     figure, mine = plt.subplots()
     assert plots.elbo(fake_history(200), mine) is mine
@@ -374,8 +398,9 @@ def test_generated_and_adjacency_of_a_graph_beyond_drawing_links() -> None:
     sample[2, 7] = sample[7, 2] = 1
     panels = plots.generated(graph, sample, order=order)
     rank = np.argsort(order)
-    dots = {tuple(dot) for dot in np.asarray(panels[1].collections[0].get_offsets()).astype(int)}
-    assert dots == {(rank[2], rank[7]), (rank[7], rank[2])}
+    cell = rank * 250 // 450
+    filled = {tuple(place) for place in np.argwhere(panels[1].images[0].get_array())}
+    assert filled == {(cell[2], cell[7]), (cell[7], cell[2])}
     left, _ = plots.adjacency(graph, np.full((450, 450), 0.01))
     assert left.images[0].get_array().shape == (100, 100)
 
@@ -414,8 +439,9 @@ def test_verdicts() -> None:
 def test_p_values_in_titles_are_those_computed(club: Any) -> None:
     _, idata, _, _ = club
     panels = plots.posterior_predictive(idata)
-    assert len(panels) == len(STATISTICS) == 8
-    for panel, name in zip(panels, STATISTICS, strict=True):
+    shown = [name for name in STATISTICS if name in idata.observed_data]
+    assert len(panels) == len(shown) == 8
+    for panel, name in zip(panels, shown, strict=True):
         values = idata.posterior_predictive[name].values.ravel()
         observed = idata.observed_data[name].values.item()
         p = np.mean(values > observed) + 0.5 * np.mean(values == observed)
@@ -477,10 +503,12 @@ NAMES = [
     "communities",
     "strengths",
     "sticks",
+    "embedding",
     "adjacency",
     "generated",
     "posterior_predictive",
     "degrees",
+    "held_out",
 ]
 
 
@@ -488,7 +516,9 @@ NAMES = [
 def pictures(club: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     graph, idata, link, sample = club
     folder = tmp_path_factory.mktemp("pictures")
-    return plots.save_all(idata, fake_history(300), graph, link, sample, folder, dpi=50)
+    pairs = (np.array([0, 1, 0, 1]), np.array([0.1, 0.7, 0.3, 0.6]), None)
+    history = fake_history(300)
+    return plots.save_all(idata, history, graph, link, sample, folder, held_out=pairs, dpi=50)
 
 
 def test_save_all_writes_each_picture_under_its_name(pictures: dict[str, Path]) -> None:
@@ -501,9 +531,13 @@ def test_save_all_writes_each_picture_under_its_name(pictures: dict[str, Path]) 
 
 def test_save_all_leaves_out_what_a_story_does_not_have(tmp_path: Path) -> None:
     graph = karate()
-    idata = az.from_dict(posterior={"embedding": np.zeros((1, 3, 34, 2))})
+    idata = to_arviz({"posterior": {"embedding": np.zeros((1, 3, 34, 2))}}, {}, {}, {})
     written = plots.save_all(idata, None, graph, np.full((34, 34), 0.1), None, tmp_path, dpi=40)
-    assert list(written) == ["adjacency"]
+    assert list(written) == ["embedding", "adjacency"]
+    bare = to_arviz({"posterior": {"bias": np.zeros((1, 3))}}, {}, {}, {})
+    one_kind = (np.ones(4), np.full(4, 0.5), None)
+    kept = plots.save_all(bare, None, graph, None, None, tmp_path, held_out=one_kind, dpi=40)
+    assert kept == {}
 
 
 def write(path: Path, pictures: dict[str, Path], **changes: Any) -> str:

@@ -19,8 +19,8 @@ def _exists(name: str) -> bool:
         try:
             for part in parts[length:]:
                 found = getattr(found, part)
-        except AttributeError:
-            return False
+        except AttributeError:  # a field without a default is no attribute of its class
+            return parts[-1] in getattr(found, "__annotations__", {})
         return True
     return False
 

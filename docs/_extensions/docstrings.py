@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -15,6 +16,11 @@ def _hide_colons(
     """A property that is described in a sentence with a colon has no type in front of that colon (napoleon)."""
     if what in ("attribute", "data", "property") and lines:
         lines[0] = lines[0].replace(":", _COLON)
+
+
+def _letters(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """A description that begins with "K." begins no list."""
+    lines[:] = [re.sub(r"(?<=: )([A-Z]\.)(?= |$)", r"\\\1", line) for line in lines]
 
 
 def _show_colons(
@@ -34,6 +40,7 @@ def _public_bases(app: Sphinx, name: str, obj: Any, options: Any, bases: list[An
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", _hide_colons, priority=400)  # napoleon's is 500
+    app.connect("autodoc-process-docstring", _letters, priority=400)
     app.connect("autodoc-process-docstring", _show_colons, priority=600)
     app.connect("autodoc-process-bases", _public_bases)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

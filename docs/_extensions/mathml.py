@@ -7,21 +7,25 @@ from typing import Any
 from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
-from sphinx.util.math import wrap_displaymath
+
+
+def _mathml(latex: str, display: str) -> str:
+    # the converter gives \\sim as a letter, which has no space around it
+    relation = '<mo form="infix">&#x0223C;</mo>'
+    return convert(latex, display=display).replace("<mi>&#x0007E;</mi>", relation)
 
 
 def _inline(self: Any, node: nodes.math) -> None:
-    self.body.append(convert(node.astext()))
+    self.body.append(_mathml(node.astext(), "inline"))
     raise nodes.SkipNode
 
 
 def _block(self: Any, node: nodes.math_block) -> None:
     latex = node.astext()
     if "\\\\" in latex:  # several lines, aligned at &
-        latex = wrap_displaymath(latex, None, False).strip().removeprefix("\\[").removesuffix("\\]")
-        latex = latex.replace("{split}", "{align}")
+        latex = rf"\begin{{align*}}{latex}\end{{align*}}"
     self.body.append(self.starttag(node, "div", CLASS="math"))
-    self.body.append(convert(latex, display="block"))
+    self.body.append(_mathml(latex, "block"))
     self.body.append("</div>\n")
     raise nodes.SkipNode
 
