@@ -3,13 +3,26 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: fit test lint types notebooks docs check clean
+.PHONY: fit test arviz-ends lint types notebooks docs check clean
 
 fit: $(READY)  ## fit DGLFRM to Zachary's karate club; open runs/karate/report.html
 	$(BIN)/graphlore fit karate --restarts 3 --out runs/karate
 
 test: $(READY)  ## the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+# each in a folder of its own, laid over what is installed; ArviZ 1 is there for Python 3.12 and newer
+ARVIZ_TESTS := tests/test_posterior.py tests/test_posterior_options.py
+WITH_ARVIZ = PYTHONPATH=$(1):$$PYTHONPATH OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -p no:cacheprovider $(ARVIZ_TESTS)
+ADD_ARVIZ = $(BIN)/pip install -q --disable-pip-version-check --no-deps --upgrade --target
+
+arviz-ends: $(READY)  ## the posterior under the oldest and the newest ArviZ that pyproject.toml allows
+	$(ADD_ARVIZ) .venv/arviz-oldest "arviz==0.22.0"
+	$(call WITH_ARVIZ,.venv/arviz-oldest)
+	@if $(BIN)/python -c "import sys; sys.exit(sys.version_info < (3, 12))"; then \
+		$(ADD_ARVIZ) .venv/arviz-newest "arviz>=1,<2" arviz-base arviz-stats arviz-plots xarray-einstats lazy_loader && \
+		$(call WITH_ARVIZ,.venv/arviz-newest); \
+	else echo "ArviZ 1 skipped: it needs Python 3.12, this is $$($(BIN)/python -V)"; fi
 
 lint: $(READY)
 	$(BIN)/ruff check .

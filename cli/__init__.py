@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -83,12 +83,7 @@ class _Lines(logging.Handler):
 
 
 def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
+    message: Warning | str, category: type[Warning], *_: object, **__: object
 ) -> None:
     """Warnings of this package and of Python's users in one line; what libraries tell their developers is not shown."""
     if issubclass(category, UserWarning) and not issubclass(category, DeprecationWarning):

@@ -8,6 +8,7 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from ..data import Graph
@@ -84,7 +85,11 @@ def graph_of(story: NodeStory, adjacency: Tensor, missing: Any = None, **others:
 
 def _of_program(story: Any) -> tuple[Values, Graph]:
     trace = poutine.trace(story).get_trace()
-    latents = {n: trace.nodes[n]["value"].detach() for n in trace.stochastic_nodes if n != "edges"}
+    latents = {
+        n: trace.nodes[n]["value"].detach()
+        for n in trace.stochastic_nodes  # plates are among them
+        if n != "edges" and not site_is_subsample(trace.nodes[n])
+    }
     edges = trace.nodes["edges"]["value"].detach() if "edges" in trace.nodes else None
     is_matrix = edges is not None and edges.dim() == 2 and edges.shape[0] == edges.shape[1]
     if edges is None or not is_matrix or not torch.equal(edges, edges.T) or edges.diagonal().any():

@@ -101,7 +101,7 @@ def _visible(weights: np.ndarray) -> np.ndarray:
 
 
 def _signed_shares(posterior: Any) -> _Shares:
-    """Return shares of the loadings |E[b r | graph]| by community and sign.
+    """Return shares of the loadings ``|E[b r | graph]|`` by community and sign.
 
     With strengths, nearly all nodes may belong to a community and differ in the sign or the size
     of their strength alone. A community that no node loads on has a mean of about zero everywhere.
@@ -160,7 +160,7 @@ def communities(
     a colour, the most used first; beyond, the seven most used have, and the others share a grey.
     The legend gives the expected number of members.
 
-    Of a story with strengths (DGLFRM) the slices are the node's loadings |E[b r | graph]|, divided
+    Of a story with strengths (DGLFRM) the slices are the node's loadings ``|E[b r | graph]|``, divided
     by their sum, and a community counts twice, for positive and for negative strengths: nodes may
     all belong to a community and yet stand on its two sides. Communities and signs with less than
     5 % of all loadings share a grey. The legend gives how many nodes load most on each.

@@ -177,7 +177,8 @@ def generated_set(
     """Draw some graphs of a set above some that a model of such sets generated.
 
     Graphs are chosen at random and stand by size; each has a layout of its own, and node types are
-    colours. For sequential stories, whose draws are whole graphs.
+    colours. Graphs of one node are counted, not drawn. For sequential stories, whose draws are
+    whole graphs.
 
     Args:
         observed: A :class:`~graphlore.data.GraphSet`, or graphs.
@@ -190,15 +191,19 @@ def generated_set(
         The axes, shape ``(2, count)``.
 
     Raises:
-        ValueError: If either is empty or ``count`` is not positive.
+        ValueError: If either has no graph of two nodes or ``count`` is not positive.
     """
-    if count < 1 or not len(observed) or not len(sampled):
-        raise ValueError("generated_set needs graphs in both rows, and count at least 1")
+    if count < 1:
+        raise ValueError(f"count must be at least 1, not {count}")
     rng = np.random.default_rng(seed)
     rows = []
     for graphs in (observed, sampled):
-        chosen = rng.choice(len(graphs), min(count, len(graphs)), replace=False)
-        rows.append(sorted((graphs[int(g)] for g in chosen), key=lambda graph: graph.num_nodes))
+        sizes = _sizes(graphs)
+        drawable = np.flatnonzero(sizes > 1)
+        if not drawable.size:
+            raise ValueError("each row needs at least one graph of two nodes or more")
+        chosen = rng.choice(drawable, min(count, drawable.size), replace=False)
+        rows.append([graphs[int(g)] for g in chosen[np.argsort(sizes[chosen], kind="stable")]])
     panels = (
         st.new_grid(2, count, 1.75 * count, 4.3)
         if axes is None
@@ -211,15 +216,29 @@ def generated_set(
             _small(panel, graph, seed)
         for empty in row[len(shown) :]:
             empty.set_axis_off()
-        row[0].text(
-            0.0,
-            1.22,
-            f"{what}: {len(shown)} of {len(graphs):,} graphs",
-            transform=row[0].transAxes,
+        row[0].annotate(
+            f"{what}: {len(shown)} of {len(graphs):,} graphs" + _single(graphs),
+            (0.0, 1.0),
+            xycoords="axes fraction",
+            xytext=(0.0, 20.0),
+            textcoords="offset points",
             fontsize=st.TITLE,
             color=st.INK,
-        )
+        ).set_in_layout(False)  # it may be longer than its panel is wide
     return panels
+
+
+def _sizes(graphs: Any) -> np.ndarray:
+    """Return the number of nodes of each graph, of a set without making its graphs."""
+    if hasattr(graphs, "edge_ptr"):
+        return _read.array(graphs.num_nodes)
+    return np.array([graph.num_nodes for graph in graphs], dtype=int)
+
+
+def _single(graphs: Any) -> str:
+    """Tell how many graphs are of one node, which are not drawn."""
+    alone = int((_sizes(graphs) == 1).sum())
+    return f"; {alone:,} of one node are not drawn" if alone else ""
 
 
 def _small(ax: Axes, graph: Graph, seed: int) -> None:
@@ -236,7 +255,11 @@ def _small(ax: Axes, graph: Graph, seed: int) -> None:
     node_link(ax, pairs, places, colours, None, graph.directed, float(np.clip(500 / count, 8, 45)))
     ax.margins(0.12)
     ax.set_title(
-        f"{count} nodes, {pairs.shape[1]} edges", fontsize=st.NAME, color=st.GREY, loc="left"
+        # empty lines are room for the words above the row
+        f"\n\n{count} nodes, {pairs.shape[1]} edges",
+        fontsize=st.NAME,
+        color=st.GREY,
+        loc="left",
     )
 
 

@@ -379,7 +379,7 @@ def held_out(targets: Any, probabilities: Any, weights: Any = None, axes: Any = 
     Raises:
         ValueError: As :func:`reliability` and :func:`roc`.
     """
-    panels = st.new_grid(1, 3, 13.5, 4.7)[0] if axes is None else st.given_axes(axes, 3)
+    panels = st.new_grid(1, 3, 13.5, 5.2)[0] if axes is None else st.given_axes(axes, 3)
     roc(probabilities, targets, panels[0])
     precision_recall(probabilities, targets, panels[1])
     calibration(probabilities, targets, panels[2], weights=weights)

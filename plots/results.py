@@ -74,7 +74,7 @@ def write_results(
         os.replace(folder / "posterior.nc.partial", folder / "posterior.nc")
         files = save_all(
             posterior,
-            fit.history,
+            fit,
             graph,
             probabilities,
             sample,

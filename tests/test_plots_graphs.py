@@ -157,8 +157,19 @@ def test_sets_of_graphs_stand_in_two_rows_by_size() -> None:
         assert panel.get_title(loc="left").endswith(f"{size} edges")  # a cycle
     assert not panels[1, 3].collections
     assert "3 of 3 graphs" in panels[1, 0].texts[0].get_text()
-    with pytest.raises(ValueError, match="both rows"):
+    with pytest.raises(ValueError, match="two nodes or more"):
         plots.generated_set(observed, [])
+    with pytest.raises(ValueError, match="at least 1"):
+        plots.generated_set(observed, drawn, count=0)
+
+
+def test_graphs_of_one_node_are_counted_and_not_drawn() -> None:
+    drawn = gl.data.GraphSet([1, 3, 1], [[0, 1], [1, 2]], [0, 0, 2, 2])
+    panels = plots.generated_set(gl.data.cycles(4, seed=0), drawn, count=2)
+    assert (
+        panels[1, 0].texts[0].get_text() == "Generated: 1 of 3 graphs; 2 of one node are not drawn"
+    )
+    assert panels[1, 0].get_title(loc="left") == "\n\n3 nodes, 2 edges"
 
 
 # --- film strip -----------------------------------------------------------------------------------
