@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: fit test arviz-ends lint types notebooks check clean
+.PHONY: fit test arviz-ends lint types notebooks docs check clean
 
 fit: $(READY)  ## fit DGLFRM to Zachary's karate club; open runs/karate/report.html
 	$(BIN)/graphlore fit karate --restarts 3 --out runs/karate
@@ -38,10 +38,13 @@ types: $(READY)
 notebooks: $(READY)  ## execute the notebooks in place
 	$(BIN)/python notebooks/execute.py
 
-check: lint types test notebooks
+docs: $(READY)  ## the pages, in docs/_build/html; a warning is an error
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
+
+check: lint types docs notebooks test
 
 clean:
-	rm -rf .venv runs build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv runs build docs/_build .mypy_cache .ruff_cache .pytest_cache
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -10,7 +10,8 @@ from .convert import (
     to_networkx,
     to_pyg,
 )
-from .datasets import karate, load, planetoid
+from .datasets import catalogue, karate, load, planetoid
+from .edgelists import EdgeList, parse_edge_list, read_pairs
 from .files import read_graph, write_npz
 from .graph import Graph
 from .graphbatch import GraphBatch
@@ -23,6 +24,7 @@ from .splits import Split, given_split, random_split, sample_dyads
 from .validation import GraphError
 
 __all__ = [
+    "EdgeList",
     "Graph",
     "GraphBatch",
     "GraphError",
@@ -31,6 +33,7 @@ __all__ = [
     "Split",
     "as_graph",
     "canonical_orders",
+    "catalogue",
     "cycles",
     "from_biadjacency",
     "from_dense",
@@ -43,6 +46,7 @@ __all__ = [
     "karate",
     "kesten_stigum",
     "load",
+    "parse_edge_list",
     "planetoid",
     "planted_features",
     "planted_partition",
@@ -50,6 +54,7 @@ __all__ = [
     "random_split",
     "read_graph",
     "read_graphset",
+    "read_pairs",
     "sample_dyads",
     "symmetric_partition",
     "to_networkx",

@@ -16,7 +16,7 @@ from .files import read_graph
 from .graph import Graph
 from .validation import GraphError
 
-__all__ = ["karate", "load", "planetoid"]
+__all__ = ["catalogue", "karate", "load", "planetoid"]
 
 _PLANETOID = {"cora": "Cora", "citeseer": "CiteSeer", "pubmed": "PubMed"}
 
@@ -102,6 +102,11 @@ def planetoid(name: str, root: str | Path | None = None) -> Graph:
     graph = from_pyg(data, directed=False, title=name.lower())
     assert graph.features is not None
     return graph.with_features(graph.features.to_sparse())
+
+
+def catalogue() -> dict[str, dict[str, Any]]:
+    """The datasets that :func:`load` knows by name: what they are about, their sizes, and what reading them needs."""
+    return json.loads(resources.files(__package__).joinpath("catalogue.json").read_text("utf-8"))
 
 
 def _known() -> dict[str, Any]:

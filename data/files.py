@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import logging
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +12,18 @@ import scipy.io
 import scipy.sparse as sp
 
 from .convert import from_edges, from_networkx
+from .edgelists import SUFFIXES as _EDGE_LISTS
+from .edgelists import graph_of_edge_list
 from .graph import Graph
 from .matrices import from_dense, from_scipy
-from .validation import GraphError, plural
+from .validation import GraphError
 
 __all__ = ["read_graph", "write_npz"]
 
 _log = logging.getLogger(__name__)
 
-_EDGE_LISTS = (".csv", ".tsv", ".txt", ".edges")
 _NETWORKX = {".gml": nx.read_gml, ".graphml": nx.read_graphml, ".gexf": nx.read_gexf}
 _FORMS = "edge lists (.csv, .tsv, .txt, .edges), .npz, .npy, .mtx, .gml, .graphml and .gexf"
-# First words of a header line; needed only when the nodes have names, as ids tell themselves apart.
-_HEADER_WORD = re.compile(
-    r"source|target|src|dst|from|to|tail|head|[abuvij]|(from|to)_?node(_?id)?|(node|id)_?[12ab]",
-    re.IGNORECASE,
-)
 
 
 def read_graph(path: str | Path, *, weights: bool | str = False, **options: Any) -> Graph:
@@ -74,7 +67,7 @@ def read_graph(path: str | Path, *, weights: bool | str = False, **options: Any)
     options.setdefault("title", path.stem)
     try:
         if suffix in _EDGE_LISTS:
-            return _read_edge_list(path, weights=weights, **options)
+            return graph_of_edge_list(path, weights=weights, **options)
         if suffix == ".npz":
             return _read_npz(path, weights=weights, **options)
         if suffix == ".npy":
@@ -93,130 +86,15 @@ def read_graph(path: str | Path, *, weights: bool | str = False, **options: Any)
     except PermissionError:
         raise GraphError(f"No permission to read {path}.") from None
     except UnicodeDecodeError as error:
-        raise GraphError(f"{path.name} is not a UTF-8 text file: {error}.") from error
+        raise GraphError(
+            f"{path.name} is not a UTF-8 text file ({error}): save it again with the encoding UTF-8."
+        ) from error
     except TypeError:
         raise  # a wrong option is the caller's mistake, not the file's
     except Exception as error:  # the parsers raise many kinds
         raise GraphError(
             f"{path.name} is not a well-formed {suffix} file: {type(error).__name__}: {error}"
         ) from error
-
-
-# -- edge lists -------------------------------------------------------------------------------
-
-
-def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines with something on them, numbered from 1 as an editor does."""
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            text = line.strip(" \r\n")
-            if text.strip() and not text.lstrip().startswith(("#", "%")):
-                yield number, text
-
-
-def _sniff(line: str) -> str | None:
-    """The separator; None is white space."""
-    return next((sep for sep in (",", ";", "\t") if sep in line), None)
-
-
-def _is_integer(text: str) -> bool:
-    return text.removeprefix("-").isdecimal()
-
-
-def _weight_column(first: list[str], weights: bool | str, header: bool | None) -> int | None:
-    """Which column of an edge list holds the weights."""
-    if not isinstance(weights, str):
-        return 2 if weights else None
-    titles = [word.strip() for word in first]
-    if header is False or weights not in titles[2:]:
-        raise GraphError(
-            f"no column {weights!r} for the weights: the first line is {', '.join(titles)!r}. A "
-            "file without a header has its weights in the third column, weights=True."
-        )
-    return titles.index(weights, 2)
-
-
-def _column_of_numbers(
-    rows: list[list[str]], column: int, numbers: list[int], lines: list[str]
-) -> np.ndarray:
-    values = np.empty(len(rows))
-    for place, row in enumerate(rows):
-        try:
-            values[place] = float(row[column])
-        except (IndexError, ValueError):
-            raise GraphError(
-                f"line {numbers[place]} is malformed: {lines[place][:60]!r} has no number in "
-                f"column {column + 1}, where the weights are."
-            ) from None
-    return values
-
-
-def _read_edge_list(
-    path: Path,
-    *,
-    weights: bool | str,
-    sep: str | None = None,
-    header: bool | None = None,
-    **options: Any,
-) -> Graph:
-    numbers: list[int] = []
-    lines: list[str] = []
-    for number, text in _numbered_lines(path):
-        numbers.append(number)
-        lines.append(text)
-    if not lines:
-        raise GraphError("the file has no edges (only comments or blank lines).")
-    sep = sep or _sniff(lines[0])
-    rows = (
-        [line.split() for line in lines]
-        if sep is None or sep == " "
-        else list(csv.reader(lines, delimiter=sep, skipinitialspace=True))
-    )
-    if len(rows) != len(lines):
-        raise GraphError("a quoted name runs over several lines; that is not supported.")
-    for number, row, line in zip(numbers, rows, lines, strict=True):
-        if len(row) < 2 or not row[0].strip() or not row[1].strip():
-            kind = "white space" if sep is None else repr(sep)
-            raise GraphError(
-                f"line {number} is malformed: {line[:60]!r} does not have two columns "
-                f"(separated by {kind})."
-            )
-    ends = [(row[0].strip(), row[1].strip()) for row in rows]
-    whole = [_is_integer(a) and _is_integer(b) for a, b in ends]
-    column = _weight_column(rows[0], weights, header)
-    if header is None:
-        ids_below = len(ends) > 1 and not whole[0] and whole[1]
-        named = isinstance(weights, str)
-        header = named or ids_below or all(_HEADER_WORD.fullmatch(end) for end in ends[0])
-    titles = rows[0]
-    if header:
-        rows, ends, whole, numbers, lines = rows[1:], ends[1:], whole[1:], numbers[1:], lines[1:]
-    if not ends:
-        raise GraphError("the file has a header and no edges.")
-    unread = [c for c in range(2, max(map(len, rows))) if c != column]
-    if unread:
-        words = ", ".join(titles[c] for c in unread if c < len(titles)) if header else ""
-        _log.warning(
-            "%s: columns after the second%s are ignored%s",
-            path.name,
-            f" ({words})" if words else "",
-            "; weights=True reads the third as weights"
-            if column is None
-            else ", except for the weights",
-        )
-    if column is not None:
-        options["weights"] = _column_of_numbers(rows, column, numbers, lines)
-    share = sum(whole)
-    if share == len(whole):
-        return from_edges(np.array(ends, dtype=np.int64), **options)
-    # A few words among thousands of ids are a damaged file, not names.
-    if whole[0] and share > 0.5 * len(whole):
-        odd = whole.index(False)
-        raise GraphError(
-            f"line {numbers[odd]} is malformed: {lines[odd][:60]!r} does not begin with two "
-            f"integer ids, as {plural(share, 'other line')} do."
-        )
-    return from_edges(ends, **options)
 
 
 # -- NumPy ------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Variational families: encoders, and the guides of the node-level stories."""
 
+from .base import NodeGuide
 from .categorical import AmortisedCategorical
 from .destructor import Destructor, Reordered, removals
 from .encoder import GCNEncoder, normalised_adjacency
@@ -18,6 +19,7 @@ __all__ = [
     "GCNEncoder",
     "Kumaraswamy",
     "MeanField",
+    "NodeGuide",
     "Reordered",
     "StructuredMeanField",
     "normalised_adjacency",

@@ -41,8 +41,9 @@ class AmortisedCategorical(NodeGuide):
     Arguments:
         story: whose latents are sampled.
         graph: what the encoder is built for.
-        initial: "spectral" starts the memberships at a spectral clustering, "random" at random ones. The bound of a
-            block model has many optima; a flat start does not leave the one without communities.
+        initial: "spectral" starts the memberships at a spectral clustering, "random" at random ones, "flat" near equal
+            ones. The bound of a block model has many optima; a flat start does not leave the one without communities,
+            and is for weights that are loaded later.
         confidence: probability of the initial block of a node, between 1 / K and 1. None: 0.8 for a clustering, and
             0.1 + 0.9 / K for random blocks, of which little is meant to stay.
         seed: of the spectral clustering.
@@ -62,7 +63,7 @@ class AmortisedCategorical(NodeGuide):
         story: SBM,
         graph: Graph,
         *,
-        initial: Literal["spectral", "random"] = "spectral",
+        initial: Literal["spectral", "random", "flat"] = "spectral",
         confidence: float | None = None,
         seed: int = 0,
         baseline: Literal["decaying"] | None = "decaying",
@@ -72,8 +73,8 @@ class AmortisedCategorical(NodeGuide):
         K = story.num_blocks
         if confidence is None:
             confidence = 0.8 if initial == "spectral" else 0.1 + 0.9 / K
-        if initial not in ("spectral", "random"):
-            raise ValueError(f"initial is 'spectral' or 'random', not {initial!r}")
+        if initial not in ("spectral", "random", "flat"):
+            raise ValueError(f"initial is 'spectral', 'random' or 'flat', not {initial!r}")
         if baseline not in (None, "decaying"):
             raise ValueError(f"baseline is None or 'decaying', not {baseline!r}")
         if K > 1 and not 1.0 / K < confidence < 1.0:
@@ -90,7 +91,8 @@ class AmortisedCategorical(NodeGuide):
         object.__setattr__(self, "story", story)
         self.story: SBM
         blocks = self._first_blocks(graph, initial, seed)
-        self._imitate(graph, blocks, confidence)
+        if initial != "flat":
+            self._imitate(graph, blocks, confidence)
         if not story.is_conjugate:
             first = F.one_hot(blocks, K).to(torch.get_default_dtype())
             q = story.table_given(graph, first, edge_scale=torch.ones(())).base_dist
@@ -179,7 +181,7 @@ class AmortisedCategorical(NodeGuide):
 
     def _first_blocks(self, graph: Graph, initial: str, seed: int) -> Tensor:
         K = self.story.num_blocks
-        if initial == "random":
+        if initial != "spectral":
             return torch.randint(K, (graph.num_nodes,), device=graph.device)
         found = spectral_blocks(graph, K, seed, by_angle=self.bias == "node")
         return found.to(graph.device)

@@ -27,6 +27,7 @@ from .fitted import Fit, NodePosterior
 from .generate import generate_prior
 from .geweke import geweke_test
 from .graph_metrics import isomorphism_classes, mmd, novelty, uniqueness, valid
+from .guide_quality import GuideQuality, guide_quality
 from .importance import log_importance_weights
 from .kernel import GibbsNUTS
 from .latent_metrics import (
@@ -42,8 +43,11 @@ from .numbering import align_posterior
 from .ordered import fit_ordered, log_prob_ordered, marginal_over_orders
 from .posterior import prior_predictive
 from .predict import probability_rows
+from .prior import prior_draw
 from .recipe import Recipe
 from .restarts import fit_recipe
+from .sbc import SBC, sbc, sbc_fit, sbc_mcmc
+from .sbc_statistics import sbc_statistics
 from .seeds import seeded
 from .selection import compare, truncation_warning
 from .sequential import SequentialFit, SequentialSettings, fit_sequential
@@ -57,6 +61,7 @@ from .settings import FitSettings
 from .training import fit
 
 __all__ = [
+    "SBC",
     "ActiveCommunities",
     "Check",
     "Checks",
@@ -68,6 +73,7 @@ __all__ = [
     "Fit",
     "FitSettings",
     "GibbsNUTS",
+    "GuideQuality",
     "InferenceError",
     "LogLikelihood",
     "MutualInformation",
@@ -93,6 +99,7 @@ __all__ = [
     "from_netcdf",
     "generate_prior",
     "geweke_test",
+    "guide_quality",
     "importance_log_likelihood",
     "isomorphism_classes",
     "log_automorphisms",
@@ -111,9 +118,14 @@ __all__ = [
     "overlapping_nmi",
     "posterior_predictive_check",
     "principal_axis",
+    "prior_draw",
     "prior_predictive",
     "probability_rows",
     "relabel_draws",
+    "sbc",
+    "sbc_fit",
+    "sbc_mcmc",
+    "sbc_statistics",
     "seeded",
     "steer",
     "truncation_warning",

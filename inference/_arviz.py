@@ -9,7 +9,7 @@ from typing import Any
 import arviz as az
 import numpy as np
 
-__all__ = ["compare_posteriors", "from_netcdf", "to_arviz"]
+__all__ = ["compare_posteriors", "from_netcdf", "pareto_smoothed", "to_arviz"]
 
 #: columns of ``az.compare`` that are sums over what is left out, or their standard errors
 _SUMS = ("elpd_loo", "elpd", "p_loo", "p", "elpd_diff", "se", "dse")
@@ -56,3 +56,14 @@ def compare_posteriors(posteriors: Mapping[str, Any]) -> tuple[Any, dict[str, np
         sums = [name for name in table if name in _SUMS]
         table[sums] = table[sums].astype(float) * (attrs["observed_dyads"] / attrs["kept_dyads"])
     return table, {name: np.asarray(loo.pareto_k).ravel() for name, loo in loos.items()}
+
+
+def pareto_smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
+    """Pareto-smoothed log weights (S,), normalised or not as the installed ArviZ has them, and k-hat of their tail."""
+    if _V1:
+        from arviz_stats.base import array_stats
+
+        smoothed, k_hat = array_stats.psislw(-log_weights)  # it takes log-likelihoods
+    else:
+        smoothed, k_hat = az.psislw(log_weights)
+    return np.asarray(smoothed), float(k_hat)

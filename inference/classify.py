@@ -17,7 +17,7 @@ __all__ = ["Classification", "check_truth", "classification", "label_probabiliti
 
 @dataclass(frozen=True)
 class Classification:
-    """What :func:`classification` measures, on nodes whose labels were not observed.
+    """What :meth:`Fit.classification` measures, on nodes whose labels were not observed.
 
     Attributes:
         nodes: how many nodes were classified.

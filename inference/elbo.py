@@ -68,7 +68,7 @@ class DyadicELBO(TraceGraph_ELBO):
 
     Use it as any Pyro ELBO: in ``SVI``, or as ``DyadicELBO()(story, guide)`` with ``torch.optim``. Baselines are
     asked for at the guide's sites as in Pyro (``infer={"baseline": ...}``); decaying averages live in
-    :attr:`averages`, not in the global parameter store, and follow a graph of another size.
+    its module ``averages``, not in the global parameter store, and follow a graph of another size.
 
     Arguments:
         local: give nodes the signal of their own dyads; False gives every node the whole graph's, as Pyro does.

@@ -32,7 +32,7 @@ class ActiveCommunities:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What :func:`evaluate` measures.
+    """What :meth:`Fit.evaluate` measures.
 
     Attributes:
         auc, ap: area under the ROC curve and average precision on the held-out pairs as they come (balanced).

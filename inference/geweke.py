@@ -20,7 +20,6 @@ import pandas as pd
 import pyro
 import torch
 import xarray as xr
-from pyro import poutine
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,6 +27,7 @@ from ..data import Graph
 from ..models.base import NodeStory
 from .joint import Joint, Values
 from .kernel import GibbsNUTS
+from .prior import graph_of, prior_values
 from .seeds import seeded
 
 __all__ = ["geweke_test"]
@@ -77,25 +77,15 @@ def geweke_test(
         pyro.validation_enabled(False),
         torch.no_grad(),
     ):
-        first, adjacency = _prior(story, 1)
-        graph = _graph(story, adjacency[0], missing)
+        first, generated = prior_values(story, 1)
+        graph = graph_of(story, generated["edges"][0], missing)
         joint = Joint(story, graph)
-        independent = _statistics(joint, *_prior(story, prior_draws))
+        values, generated = prior_values(story, prior_draws)
+        independent = _statistics(joint, values, generated["edges"])
         kernel = kernel or GibbsNUTS(story, **{"step_size": 0.3, "adapt": False, **options})
         kernel.initial_params = {n: v[0] for n, v in first.items()}
         chain = _statistics(joint, *_successive(kernel, graph, missing, draws))
     return _compare(independent, chain)
-
-
-def _prior(story: Any, draws: int) -> tuple[Values, Tensor]:
-    """(latents (draws, ...), adjacency matrices (draws, N, N)) from the story."""
-    with pyro.plate("draws", draws, dim=-2):
-        trace = poutine.trace(story).get_trace()
-    values = {
-        n: v if "node" in story.dims[n] else v.squeeze(1)
-        for n, v in ((n, trace.nodes[n]["value"]) for n in story.dims)
-    }
-    return values, trace.nodes["edges"]["value"].squeeze(1)
 
 
 def _successive(kernel: GibbsNUTS, graph: Graph, missing: Any, draws: int) -> tuple[Values, Tensor]:
@@ -104,18 +94,10 @@ def _successive(kernel: GibbsNUTS, graph: Graph, missing: Any, draws: int) -> tu
     for _ in range(draws):
         state = kernel.sample(state)
         adjacency = kernel.joint.trace(state).nodes["edges"]["fn"].sample()
-        kernel.observe(_graph(kernel.joint.story, adjacency, missing))
+        kernel.observe(graph_of(kernel.joint.story, adjacency, missing))
         states.append(state)
         graphs.append(adjacency)
     return {n: torch.stack([s[n] for s in states]) for n in state}, torch.stack(graphs)
-
-
-def _graph(story: Any, adjacency: Tensor, missing: Any) -> Graph:
-    pairs = (adjacency if story.kind == "directed" else adjacency.triu(1)).nonzero().T
-    extra: dict[str, Any] = {"directed": story.kind == "directed", "parts": story.parts_of(None)}
-    if story.likelihood != "bernoulli":
-        extra["weights"] = adjacency[pairs[0], pairs[1]]
-    return Graph(len(adjacency), pairs, missing=missing, allow_empty=True, **extra)
 
 
 def _statistics(joint: Joint, values: Values, adjacency: Tensor) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ..data import Graph
-from .draws import chunk_size, evaluation_mode
+from .draws import chunk_size, density_by_draw, evaluation_mode
 from .elbo import InferenceError
 from .relaxation import exact_memberships
 from .seeds import seeded
@@ -49,17 +49,5 @@ def log_importance_weights(
                 p = poutine.trace(poutine.replay(story, q)).get_trace(graph)
             if set(q.stochastic_nodes) != set(p.stochastic_nodes):
                 raise InferenceError("the latent sites of story and guide are not the same")
-            found.append(_by_draw(p) - _by_draw(q))
+            found.append(density_by_draw(p) - density_by_draw(q))
     return torch.cat(found)
-
-
-def _by_draw(trace: poutine.Trace) -> Tensor:
-    """log density of each draw, (draws,): everything that stands behind the plate of draws is summed."""
-    trace.compute_log_prob()
-    total: Tensor | float = 0.0
-    for site in trace.nodes.values():
-        density = site.get("log_prob")
-        if torch.is_tensor(density) and density.dim() >= 2:  # a plate has a plain number
-            total = total + density.sum(-1)
-    assert isinstance(total, Tensor)
-    return total

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyro
 import torch
-from pyro import poutine
-from pyro.poutine import Trace
-from torch import Tensor
 
 from ..data import Graph
 from ..models.base import NodeStory
-from .draws import chunk_size, evaluation_mode
+from .draws import chunk_size, conditioned_traces, evaluation_mode
 from .groups import DrawGroups, groups_to_arviz
 from .joint import Joint, Values
 from .kernel import GibbsNUTS
@@ -163,21 +160,6 @@ def _groups(joint: Joint, values: Values, draws: int, wanted: int) -> DrawGroups
     groups = DrawGroups.of(joint.story, joint.graph, wanted)
     chunk = chunk_size(joint.graph, max(joint.story.width, groups.width), draws)
     with evaluation_mode(joint.story):
-        for trace in _traces(joint, values, draws, chunk):
+        for trace in conditioned_traces(joint.story, joint.graph, values, chunk):
             groups.add(trace)
     return groups
-
-
-def _traces(joint: Joint, values: Values, draws: int, chunk: int) -> Iterator[Trace]:
-    """Traces of the story at given latents, ``chunk`` draws at a time along dimension -2."""
-    for start in range(0, draws, chunk):
-        part = {n: _behind_plate(joint, n, v[start : start + chunk]) for n, v in values.items()}
-        size = len(next(iter(part.values())))
-        with pyro.plate("draws", size, dim=-2):
-            conditioned = poutine.condition(joint.story, part)
-            yield poutine.trace(conditioned).get_trace(joint.graph)
-
-
-def _behind_plate(joint: Joint, name: str, value: Tensor) -> Tensor:
-    """Draws of a global latent have the node plate's dimension too, of length 1."""
-    return value if "node" in joint.story.dims[name] else value.unsqueeze(1)

@@ -23,6 +23,7 @@ class ProgressBar:
         self._steps, self._console = steps, console
         self._task_name, self._objective = words
         self._bar: Progress | None = None
+        self._said = 0  # tenths of the way, in a pipe
 
     @classmethod
     def choose(
@@ -40,7 +41,7 @@ class ProgressBar:
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
                 TextColumn(self._objective + " {task.fields[elbo]}"),
-                TextColumn("active {task.fields[active]}"),
+                TextColumn("{task.fields[active]}"),
                 TextColumn("{task.fields[validation]}"),
                 TimeRemainingColumn(compact=True),
                 TextColumn("left"),
@@ -48,7 +49,7 @@ class ProgressBar:
             )
             self._bar.start()
             self._task = self._bar.add_task(
-                self._task_name, total=self._steps, elbo="-", active="-", validation=""
+                self._task_name, total=self._steps, elbo="-", active="", validation=""
             )
         return self
 
@@ -60,20 +61,22 @@ class ProgressBar:
         active = history["active_communities"][-1]
         fields: dict[str, Any] = {
             "elbo": f"{sum(recent) / len(recent):,.1f}",
-            "active": "-" if math.isnan(active) else f"{active:.1f}",
+            "active": "" if math.isnan(active) else f"active {active:.1f}",
             "validation": _validated(history),
         }
         if self._bar is not None:
             self._bar.update(self._task, completed=done, **fields)
-        elif done == self._steps or done % max(1, self._steps // _LINES) == 0:
+        elif done == self._steps or done * _LINES // self._steps > self._said:
+            self._said = done * _LINES // self._steps
             left = history["seconds"][-1] / done * (self._steps - done)
-            text = (
-                f"step {done}/{self._steps}  {self._objective} {fields['elbo']}  "
-                f"active {fields['active']}"
+            told = (
+                f"step {done}/{self._steps}",
+                f"{self._objective} {fields['elbo']}",
+                fields["active"],
+                fields["validation"],
+                f"{left:.0f} s left",
             )
-            self._console.print(
-                f"{text}  {fields['validation']}  {left:.0f} s left", highlight=False
-            )
+            self._console.print("  ".join(filter(None, told)), highlight=False, soft_wrap=True)
 
     def __exit__(
         self,

@@ -186,7 +186,13 @@ class Recipe:
         story_class, guide_class = self._classes()
         with _named_kinds():
             story = story_class(**_options(self.story))
-            return story, guide_class(story, graph, **_options(self.guide))
+            given = _options(self.guide)
+            if "initial" not in given:
+                return story, guide_class(story, graph, **given)
+            # where the guide started does not matter any more, and a clustering of the graph takes a while
+            guide = guide_class(story, graph, **{**given, "initial": "flat"})
+            guide.options["initial"] = given["initial"]
+            return story, guide
 
     def _classes(self) -> tuple[Any, Any]:
         story = self.story.get("name", "DGLFRM")

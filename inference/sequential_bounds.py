@@ -180,9 +180,9 @@ def exact_log_likelihood(
 
 
 def log_automorphisms(graphs: GraphSet) -> Tensor:
-    """(G,) float64 log |Aut(x)|, node and edge types kept, by listing automorphisms (VF2).
+    """(G,) float64 ``log |Aut(x)|``, node and edge types kept, by listing automorphisms (VF2).
 
-    Meant for small groups: |Aut| of a cycle of n is 2 n, of a complete graph n!.
+    Meant for small groups: ``|Aut|`` of a cycle of n is 2 n, of a complete graph n!.
     """
     same = {
         "node_match": isomorphism.categorical_node_match("type", None),

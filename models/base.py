@@ -54,7 +54,7 @@ _log = logging.getLogger(__name__)
 
 
 class NodeStory(PyroModule):
-    """The options common to the node-level stories; see the head of this file.
+    """The options common to the node-level stories, those of one graph.
 
     Arguments:
         name: of the Pyro module.

@@ -8,40 +8,59 @@ from __future__ import annotations
 
 from .checks import (
     STATISTICS,
-    Reliability,
-    calibration,
     degrees,
     p_value,
     posterior_predictive,
-    precision_recall,
-    reliability,
-    roc,
     verdict,
 )
 from .communities import communities
 from .comparison import membership_comparison
+from .embedding import embedding
+from .film import film_strip
 from .gallery import save_all
-from .graphs import adjacency, generated
+from .generated import generated, generated_set
+from .graphs import adjacency
+from .held_out import (
+    HeldOutPairs,
+    Reliability,
+    calibration,
+    held_out,
+    held_out_pairs,
+    link_prediction,
+    precision_recall,
+    reliability,
+    roc,
+)
 from .latents import memberships, sticks, strengths
 from .maths import formula_html
+from .model_comparison import comparison
 from .ordering import Order, drawing_order, node_order, spectral_order
 from .report import write_report
 from .results import write_results
+from .sbc import sbc
 from .training import active_communities, elbo, running_median
 
 __all__ = [
     "STATISTICS",
+    "HeldOutPairs",
     "Order",
     "Reliability",
     "active_communities",
     "adjacency",
     "calibration",
     "communities",
+    "comparison",
     "degrees",
     "drawing_order",
     "elbo",
+    "embedding",
+    "film_strip",
     "formula_html",
     "generated",
+    "generated_set",
+    "held_out",
+    "held_out_pairs",
+    "link_prediction",
     "membership_comparison",
     "memberships",
     "node_order",
@@ -52,6 +71,7 @@ __all__ = [
     "roc",
     "running_median",
     "save_all",
+    "sbc",
     "spectral_order",
     "sticks",
     "strengths",

@@ -184,17 +184,40 @@ def missing(graph: Graph) -> np.ndarray:
     return np.empty((2, 0), int) if held is None else array(held).astype(int).reshape(2, -1)
 
 
-def observed_matrix(graph: Graph) -> np.ndarray:
+def sides(graph: Graph) -> np.ndarray | None:
+    """Return the side of every node of a bipartite graph, 0 or 1, shape ``(N,)``, else ``None``."""
+    parts = getattr(graph, "parts", None)
+    return None if parts is None else array(parts).astype(int)
+
+
+def dyads(graph: Graph) -> int:
+    """Return how many dyads there are, missing ones among them."""
+    parts, count = sides(graph), graph.num_nodes
+    if parts is not None:
+        return int(parts.sum()) * int((1 - parts).sum())
+    return count * (count - 1) // (1 if graph.directed else 2)
+
+
+def observed_matrix(graph: Graph, weighted: bool = False) -> np.ndarray:
     """Return what was observed, dyad by dyad.
 
+    Args:
+        graph: The graph.
+        weighted: Whether an edge is its weight instead of 1.
+
     Returns:
-        Float array of shape ``(N, N)``: 1 for an edge, 0 for a pair without one, NaN on the
-        diagonal and for missing dyads. Symmetric unless the graph is directed.
+        Float array of shape ``(N, N)``: 1 (or the weight) for an edge, 0 for a pair without one,
+        NaN on the diagonal, for missing dyads and within the sides of a bipartite graph. Symmetric
+        unless the graph is directed.
     """
     matrix = np.zeros((graph.num_nodes, graph.num_nodes), dtype=np.float32)
-    for pairs, value in ((edges(graph), 1.0), (missing(graph), np.nan)):
+    edge: Any = array(graph.weights) if weighted and graph.weights is not None else 1.0
+    for pairs, value in ((edges(graph), edge), (missing(graph), np.nan)):
         matrix[pairs[0], pairs[1]] = value
         if not graph.directed:
             matrix[pairs[1], pairs[0]] = value
     np.fill_diagonal(matrix, np.nan)
+    parts = sides(graph)
+    if parts is not None:
+        matrix[parts[:, None] == parts] = np.nan
     return matrix

@@ -42,19 +42,25 @@ class _Shares:
     Attributes:
         shares: Slices of each node, shape ``(N, C)``; what is missing to 1 is no community.
         colors: Colours of the slices, one a column.
-        numbers: Number of the community that a column shows, -1 for the rest together.
-        key: Name and colour of every column, for a legend.
-        active: How many communities are in use.
+        groups: Mean memberships (or loadings by sign) that the columns show, shape ``(N, C)``.
+        rest: Whether the last column is all other communities together.
+        key: Name and colour of every column, for a legend, in the order of the numbers.
+        told: Title of the legend.
+        title: What the picture shows.
     """
 
     shares: np.ndarray
     colors: list[str]
-    numbers: np.ndarray
+    groups: np.ndarray
+    rest: bool
     key: list[tuple[str, str]]
-    active: int
+    told: str
+    title: str
 
 
 def _shares(posterior: Any) -> _Shares:
+    if _read.has(posterior, "posterior", "strengths"):
+        return _signed_shares(posterior)
     means = _read.mean_memberships(posterior)
     names = _read.community_names(posterior)
     used = drawing_order(means).communities
@@ -63,20 +69,79 @@ def _shares(posterior: Any) -> _Shares:
     sizes = means.sum(axis=0)
     rest = np.setdiff1d(np.flatnonzero(sizes > 0), shown)
     total = means.sum(axis=1, keepdims=True)
-    weights, colors, numbers = means[:, shown], list(st.OKABE_ITO[: len(shown)]), shown
-    key = [(f"{names[k]}  ({sizes[k]:,.1f})", c) for k, c in zip(shown, colors, strict=True)]
+    weights, colors = means[:, shown], list(st.OKABE_ITO[: len(shown)])
+    key = [
+        (f"{names[k]}  ({sizes[k]:,.1f})", colors[shown.tolist().index(k)]) for k in sorted(shown)
+    ]
     others = means[:, rest].sum(axis=1)
-    if (others > _REST * np.maximum(total[:, 0], 1.0)).any():
-        weights = np.column_stack([weights, others])
-        colors, numbers = [*colors, st.OTHER], np.append(shown, -1)
+    grey = bool((others > _REST * np.maximum(total[:, 0], 1.0)).any())
+    if grey:
+        weights, colors = np.column_stack([weights, others]), [*colors, st.OTHER]
         plural = "other" if len(rest) == 1 else "others"
         key.append((f"{len(rest)} {plural}  ({others.sum():,.1f})", st.OTHER))
     # Slices fill the pie but for the probability of none; what cannot be seen is shared out.
     filled = np.where(total > 1.0 - _REST, 1.0, total)
-    weights = np.where(weights < _SLICE * weights.sum(axis=1, keepdims=True), 0.0, weights)
-    sums = weights.sum(axis=1, keepdims=True)
-    shares = np.divide(weights * filled, sums, out=np.zeros_like(weights), where=sums > 0)
-    return _Shares(shares, colors, numbers, key, len(used))
+    plural = "community" if len(used) == 1 else "communities"
+    return _Shares(
+        _visible(weights) * filled,
+        colors,
+        weights,
+        grey,
+        key,
+        "community (expected members)",
+        f"{len(used)} {plural} in use",
+    )
+
+
+def _visible(weights: np.ndarray) -> np.ndarray:
+    """Return shares of each row, without those that are too small to be seen."""
+    seen = np.where(weights < _SLICE * weights.sum(axis=1, keepdims=True), 0.0, weights)
+    sums = seen.sum(axis=1, keepdims=True)
+    return np.divide(seen, sums, out=np.zeros_like(seen), where=sums > 0)
+
+
+def _signed_shares(posterior: Any) -> _Shares:
+    """Return shares of the loadings ``|E[b r | graph]|`` by community and sign.
+
+    With strengths, nearly all nodes may belong to a community and differ in the sign or the size
+    of their strength alone. A community that no node loads on has a mean of about zero everywhere.
+    """
+    loadings = _read.mean_product(posterior, "memberships", "strengths").astype(float)
+    names = _read.community_names(posterior)
+    count = loadings.shape[1]
+    signed = np.concatenate((np.maximum(loadings, 0.0), np.maximum(-loadings, 0.0)), axis=1)
+    sizes = signed.sum(axis=0)
+    used = [int(g) for g in np.argsort(-sizes, kind="stable") if sizes[g] > _REST * sizes.sum()]
+    shown = used[: len(st.OKABE_ITO) - 1]
+    rest = np.setdiff1d(np.flatnonzero(sizes > 0), shown)
+    groups = np.column_stack([signed[:, shown], signed[:, rest].sum(axis=1)])
+    colors = [*st.OKABE_ITO[: len(shown)], st.OTHER]
+    shares = _visible(groups)
+    # A node with next to no loading stays white.
+    total = groups.sum(axis=1, keepdims=True)
+    shares = np.where(total > _REST * np.median(total), shares, 0.0)
+    most = np.bincount(shares.argmax(axis=1)[shares.any(axis=1)], minlength=len(colors))
+    in_order = sorted(range(len(shown)), key=lambda g: (shown[g] % count, shown[g] >= count))
+    key = [
+        (f"{names[shown[g] % count]} {'+' if shown[g] < count else '−'}  ({most[g]:,})", colors[g])
+        for g in in_order
+    ]
+    grey = bool(shares[:, -1].any())
+    if grey:
+        key.append((f"others  ({most[-1]:,})", st.OTHER))
+    else:
+        shares, groups, colors = shares[:, :-1], groups[:, :-1], colors[:-1]
+    distinct = len({g % count for g in shown})
+    plural = "community tells" if distinct == 1 else "communities tell"
+    return _Shares(
+        shares,
+        colors,
+        groups,
+        grey,
+        key,
+        "community and sign of\nstrength (nodes most in it)",
+        f"{distinct} {plural} nodes apart, by the sign of their strength",
+    )
 
 
 def communities(
@@ -93,18 +158,25 @@ def communities(
     to more than one. Where the sum is below 0.95, the white rest is no community, and a node that
     most likely has none is a grey ring. Slices below 2 % are left out. Up to eight communities have
     a colour, the most used first; beyond, the seven most used have, and the others share a grey.
-    The legend gives the expected number of members. If the graph has labels, a ring around the pie
-    tells them, in the colour of the community that fits the label best (one to one), so that a ring
-    of another colour than its pie is a node put elsewhere.
+    The legend gives the expected number of members.
 
-    Above 400 nodes a node is a dot in the colour of its most probable community, the paler the less
-    probable, and labels are not drawn. At most 20,000 edges are drawn, chosen at random. Directions
+    Of a story with strengths (DGLFRM) the slices are the node's loadings ``|E[b r | graph]|``, divided
+    by their sum, and a community counts twice, for positive and for negative strengths: nodes may
+    all belong to a community and yet stand on its two sides. Communities and signs with less than
+    5 % of all loadings share a grey. The legend gives how many nodes load most on each.
+
+    If the graph has labels, a ring around the pie
+    tells them, in the colour of the community (and sign) that fits the label best (one to one), so
+    that a ring of another colour than its pie is a node put elsewhere.
+
+    Above 400 nodes a node is a dot in the colour of its largest slice, the greyer the smaller that
+    is, and labels are not drawn. At most 20,000 edges are drawn, chosen at random. Directions
     of edges are not drawn. Names are written up to 80 nodes. Nodes are placed by the edges alone,
     not by the posterior: communities that lie together do so because they are linked.
 
     Args:
         posterior: ArviZ result with ``memberships`` (chain, draw, node, community) or integer
-            labels ``membership`` (chain, draw, node).
+            labels ``membership`` (chain, draw, node); with ``strengths`` if it has them.
         graph: The graph.
         ax: Where to draw.
         places: Places of the nodes, shape ``(N, 2)``; springs if not given.
@@ -141,7 +213,7 @@ def communities(
     rings: list[Line2D] = []
     if pies:
         if labels is not None:
-            colors, rings = _label_rings(posterior, *labels, found)
+            colors, rings = _label_rings(*labels, found)
             _discs(ax, where, _RING * diameter, colors, linewidths=0, zorder=2)
             _discs(ax, where, 1.13 * diameter, "white", linewidths=0, zorder=2.1)
         _draw_pies(ax, found, where, diameter, labels is None)
@@ -157,8 +229,7 @@ def communities(
     edges = f"{pairs.shape[1]:,} edges"
     if drawn < pairs.shape[1]:
         edges += f" ({drawn:,} of them drawn)"
-    plural = "community" if found.active == 1 else "communities"
-    st.title(ax, f"{found.active} {plural} in use\n{count:,} nodes, {edges}")
+    st.title(ax, f"{found.title}\n{count:,} nodes, {edges}")
     return ax
 
 
@@ -212,13 +283,14 @@ def _draw_pies(
 
 
 def _draw_dots(ax: Axes, found: _Shares, places: np.ndarray) -> None:
-    """Draw each node in the colour of its most probable community, paler where that is not sure."""
+    """Draw each node in the colour of its most probable community, greyer where that is not sure."""
     shares = found.shares
     palette = np.array([to_rgba(color) for color in found.colors] or [to_rgba(_NOBODY)])
     best = shares.argmax(axis=1) if shares.shape[1] else np.zeros(len(shares), int)
     sure = shares.max(axis=1, initial=0.0)[:, None]
     faces = palette[best]
-    faces[:, :3] = 1.0 - (1.0 - faces[:, :3]) * (0.25 + 0.75 * sure)
+    # A pale colour might be another one of the palette: towards grey, not white.
+    faces[:, :3] = 0.8 + (faces[:, :3] - 0.8) * (0.2 + 0.8 * sure)
     nobody = shares.sum(axis=1) < 0.5
     faces[nobody] = to_rgba("white")
     rims = np.where(nobody[:, None], to_rgba(_NOBODY), to_rgba("white"))
@@ -231,18 +303,15 @@ def _discs(ax: Axes, places: np.ndarray, diameter: float, faces: Any, **options:
     ax.scatter(places[:, 0], places[:, 1], s=diameter**2, c=faces, **options)
 
 
-def _label_rings(
-    posterior: Any, labels: np.ndarray, names: Any, found: _Shares
-) -> tuple[np.ndarray, list[Line2D]]:
+def _label_rings(labels: np.ndarray, names: Any, found: _Shares) -> tuple[np.ndarray, list[Line2D]]:
     """Give every label the colour of the community that it fits best.
 
     Returns:
         Colours of the rings, shape ``(N, 4)``, and the legend.
     """
     present = np.unique(labels[labels >= 0])
-    coloured = found.numbers >= 0
-    means = _read.mean_memberships(posterior)[:, found.numbers[coloured]]
-    order = match_communities(means, labels[:, None] == present)[: len(present)]
+    groups = found.groups[:, :-1] if found.rest else found.groups
+    order = match_communities(groups, labels[:, None] == present)[: len(present)]
     free = [color for color in st.OKABE_ITO if color not in found.colors]
     colors = np.tile(to_rgba(st.FAINT), (len(labels), 1))
     handles = []
@@ -295,7 +364,7 @@ def _legends(ax: Axes, found: _Shares, rings: list[Line2D], pies: bool) -> None:
     st.legend(
         ax,
         handles=handles,
-        title="community (expected members)",
+        title=found.told,
         bbox_to_anchor=(1.01, 1.0),
         **common,
     )

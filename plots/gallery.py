@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,13 @@ import numpy as np
 from . import _read
 from .checks import STATISTICS, degrees, posterior_predictive
 from .communities import communities
-from .graphs import adjacency, generated
+from .embedding import embedding
+from .generated import generated
+from .graphs import adjacency
+from .held_out import held_out as draw_held_out
 from .latents import memberships, sticks, strengths
 from .ordering import node_order
-from .training import elbo
+from .training import columns, elbo
 
 if TYPE_CHECKING:
     from ..data import Graph
@@ -26,43 +29,53 @@ _PLACED = 5_000  # most nodes to place: it takes half a minute, and then there i
 
 def save_all(
     idata: Any,
-    history: Mapping[str, Any] | None,
+    history: Any | None,
     graph: Graph,
     link_probabilities: Any | None,
     sample: Any | None,
     folder: str | Path,
     *,
+    held_out: Sequence[Any] | None = None,
+    weighted: bool = False,
     dpi: int = 150,
 ) -> dict[str, Path]:
     """Write every picture that a result supports as PNG.
 
     A picture whose input is missing (no strengths in DGLFRM-B, no memberships in a VGAE, no
-    predictive draws) is left out and not in what is returned.
+    predictive draws, nothing held out) is left out and not in what is returned.
 
     Args:
         idata: ArviZ result.
-        history: Columns of the fit, or ``None``.
+        history: The fit (for its ``best_step`` too), or columns of it, or ``None``.
         graph: The observed graph.
         link_probabilities: Posterior mean P(A_ij = 1), shape ``(N, N)``, or ``None``.
-        sample: One generated adjacency matrix, shape ``(N, N)``, or ``None``.
+        sample: One generated graph or several, as :func:`generated` takes them, or ``None``.
         folder: Where to write; made if it is not there.
+        held_out: Targets, probabilities and weights of held-out pairs, shape ``(P,)`` each, as
+            :func:`held_out_pairs` returns them; or ``None``. Weights may be ``None``.
+        weighted: Whether ``link_probabilities`` are posterior mean weights, as :func:`adjacency`
+            takes it.
         dpi: Dots per inch.
 
     Returns:
-        Name of the picture to its file: ``elbo``, ``memberships``, ``communities``,
-        ``strengths``, ``sticks``, ``adjacency``, ``generated``, ``posterior_predictive``, ``degrees``.
+        Name of the picture to its file: ``elbo``, ``memberships``, ``communities``, ``strengths``,
+        ``sticks``, ``embedding``, ``adjacency``, ``generated``, ``posterior_predictive``,
+        ``degrees``, ``held_out``.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     grouped = _read.community_site(idata) is not None
     order = node_order(idata) if grouped else None
     probabilities: Any = link_probabilities
+    told = {} if history is None else columns(history)
+    # A curve of all edges, or of none, says nothing.
+    ranked = held_out is not None and len(np.unique(np.asarray(held_out[0]))) == 2
     statistic = any(
         _read.has(idata, "observed_data", name) and _read.has(idata, "posterior_predictive", name)
         for name in STATISTICS
     )
     wanted: dict[str, tuple[bool, Callable[[], Any]]] = {
-        "elbo": (bool(history), lambda: elbo(history or {})),
+        "elbo": (bool(told), lambda: elbo(told)),
         "memberships": (grouped, lambda: memberships(idata, graph)),
         "communities": (
             grouped and graph.num_nodes <= _PLACED,
@@ -73,9 +86,13 @@ def save_all(
             lambda: strengths(idata, graph),
         ),
         "sticks": (_read.has(idata, "posterior", "sticks"), lambda: sticks(idata)),
+        "embedding": (
+            any(_read.has(idata, "posterior", name) for name in ("embedding", "strengths")),
+            lambda: embedding(idata, graph),
+        ),
         "adjacency": (
             probabilities is not None,
-            lambda: adjacency(graph, probabilities, order),
+            lambda: adjacency(graph, probabilities, order, weighted=weighted),
         ),
         "generated": (sample is not None, lambda: generated(graph, sample, order=order)),
         "posterior_predictive": (statistic, lambda: posterior_predictive(idata)),
@@ -84,6 +101,7 @@ def save_all(
             and _read.has(idata, "observed_data", "degree"),
             lambda: degrees(idata),
         ),
+        "held_out": (ranked, lambda: draw_held_out(*(held_out or ()))),
     }
     written: dict[str, Path] = {}
     with plt.ioff():

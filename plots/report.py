@@ -12,6 +12,7 @@ import mimetypes
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,45 @@ from markupsafe import Markup
 from .checks import STATISTICS, format_p, verdict
 from .maths import formula_html
 
+__all__ = ["Table", "write_report"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the report.
+
+    Attributes:
+        section: ``fit``, ``posterior``, ``checks`` or ``predictions``.
+        title: Heading.
+        note: What it shows, in plain words.
+        columns: Heads of the columns.
+        rows: Cells; numbers stand on the right.
+    """
+
+    section: str
+    title: str
+    note: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns hold numbers."""
+        return [
+            all(isinstance(row[c], int | float) for row in self.rows)
+            for c in range(len(self.columns))
+        ]
+
+
 _SECTIONS = {
     "data": ("graph", "data"),
     "fit": ("elbo", "active_communities"),
-    "posterior": ("memberships", "communities", "strengths", "sticks", "adjacency"),
+    "posterior": ("communities", "memberships", "strengths", "sticks", "embedding", "adjacency"),
     "checks": (
         "posterior_predictive",
         "degrees",
         "generated",
+        "held_out",
         "calibration",
         "roc",
         "precision_recall",
@@ -47,6 +79,8 @@ _ALT = {
     "at the observed value.",
     "degrees": "Degree distribution of the observed graph over a 90% band of generated ones.",
     "calibration": "Reliability curve: observed share of edges against predicted probability.",
+    "embedding": "Map of the nodes by their posterior mean embedding.",
+    "held_out": "ROC, precision-recall and calibration curves of the held-out pairs.",
     "roc": "ROC curve.",
     "precision_recall": "Precision-recall curve.",
 }
@@ -57,6 +91,8 @@ _TITLES = {
     "generated": "A generated graph",
     "communities": "Communities in the graph",
     "adjacency": "Observed and inferred edges",
+    "embedding": "Map of the nodes",
+    "held_out": "Held-out pairs",
     "roc": "ROC curve",
 }
 # What makes a browser fetch something, or run it: elements, attributes in any tag, style sheets.
@@ -174,6 +210,9 @@ def write_report(
     reproduce: str = "",
     warnings: Sequence[str] = (),
     subtitle: str = "",
+    summary: Sequence[str] = (),
+    tables: Sequence[Table] = (),
+    guide: str = "",
 ) -> Path:
     """Write the report of a run as one self-contained HTML page.
 
@@ -195,6 +234,9 @@ def write_report(
         reproduce: Commands or code that repeat the run.
         warnings: What a reader must know before believing the numbers.
         subtitle: A line under the heading.
+        summary: The result in plain sentences, for a reader who does not know the model.
+        tables: Further tables, each with its section.
+        guide: How close the guide is to the posterior, in words.
 
     Returns:
         The path of the page.
@@ -236,7 +278,10 @@ def write_report(
         data=data,
         numbers=numbers,
         checks=rows,
-        summary=_summary(rows),
+        summary=summary,
+        checked=_summary(rows),
+        tables=tables,
+        guide=guide,
         figures=_figures(pictures or {}),
         reproduce=reproduce,
         warnings=warnings,

@@ -16,16 +16,20 @@ from ..inference import (
     Fit,
     FitSettings,
     InferenceError,
+    guide_quality,
     posterior_predictive_check,
     truncation_warning,
 )
 from ..models import expected_active
+from . import findings
 from .checks import verdict
 from .gallery import save_all
-from .report import write_report
+from .held_out import held_out_pairs
+from .report import Table, write_report
 
 __all__ = ["write_results"]
 
+_WEIGHED_NODES = 1_000  # above this k-hat is past all thresholds anyway, and takes long
 _PICTURE_NODES = 5_000  # above this an N x N picture says nothing and costs gigabytes
 
 
@@ -37,7 +41,7 @@ def write_results(
     draws: int = 500,
     reproduce: str = "",
 ) -> tuple[Path, Any, Evaluation | None]:
-    """Write what a fit has to say into its folder: posterior.nc, numbers.json, pictures/*.png and report.html.
+    """Write what a fit has to say into its folder: posterior.nc, numbers.json, pictures and report.html.
 
     Arguments:
         fit: a finished fit, saved or not.
@@ -61,15 +65,34 @@ def write_results(
         probabilities = fit.link_probabilities(draws=min(draws, 200)).cpu().numpy()
         np.fill_diagonal(probabilities, np.nan)
         sample = fit.generate(1)[0].dense_adjacency().numpy()
+    held_out = None
+    if split is not None and fit.story.likelihood != "normal":
+        held_out = held_out_pairs(fit, split, draws=min(draws, 200))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         posterior.to_netcdf(str(folder / "posterior.nc.partial"))
         os.replace(folder / "posterior.nc.partial", folder / "posterior.nc")
-        files = save_all(posterior, fit.history, graph, probabilities, sample, folder / "pictures")
+        files = save_all(
+            posterior,
+            fit,
+            graph,
+            probabilities,
+            sample,
+            folder / "pictures",
+            held_out=held_out,
+        )
         numbers = _numbers(fit, evaluation)
         plain = {name: value for name, value, _ in numbers}
         checks = posterior_predictive_check(posterior)
-        found = {"numbers": plain, "checks": [dataclasses.asdict(c) for c in checks]}
+        groups = findings.communities_found(posterior, graph)
+        summary = findings.summary(fit, posterior, groups, checks, evaluation)
+        quality = guide_quality(fit) if graph.num_nodes <= _WEIGHED_NODES else None
+        found = {
+            "summary": summary,
+            "numbers": plain,
+            "checks": [dataclasses.asdict(c) for c in checks],
+            "guide": None if quality is None else dataclasses.asdict(quality),
+        }
         if evaluation is not None:
             found["evaluation"] = evaluation.to_dict()
         (folder / "numbers.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
@@ -96,6 +119,9 @@ def write_results(
             pictures={name: (path, _CAPTIONS[name]) for name, path in files.items()},
             reproduce=reproduce,
             warnings=_warnings(fit),
+            summary=summary,
+            tables=[*_groups(groups), *_links(fit)],
+            guide="" if quality is None else quality.meaning,
         )
     except OSError as error:
         raise InferenceError(f"cannot write to {folder}: {error}") from None
@@ -112,11 +138,14 @@ _CAPTIONS = {
     "strengths": "Posterior mean strength of a node in the communities it belongs to.",
     "sticks": "How common each community is: posterior intervals of pi_k, the prior mean, "
     "and the share of nodes that are members.",
-    "adjacency": "The observed graph beside the posterior mean probability of every link, nodes in the order of the "
-    "memberships.",
+    "adjacency": "The observed graph beside the posterior mean probability of every link, similar nodes side by "
+    "side.",
     "generated": "The observed graph beside one drawn from the posterior predictive, nodes in the same places.",
     "posterior_predictive": "Statistics of graphs drawn from the posterior predictive; the line is the observed "
     "graph.",
+    "embedding": "The nodes by their posterior mean embedding: those in the same direction are likely to be linked.",
+    "held_out": "Pairs that were hidden from the fit: how well links are ranked above others, and whether a predicted "
+    "probability holds what it says.",
     "degrees": "Degree distribution of the observed graph within the band of graphs drawn from the posterior.",
 }
 
@@ -178,6 +207,64 @@ def _numbers(fit: Fit, evaluation: Evaluation | None) -> list[tuple[str, Any, st
             ),
         ]
     return rows
+
+
+def _groups(found: list[findings.Community]) -> list[Table]:
+    rows = [
+        [c.name, round(c.size, 1), ", ".join(_with_share(name, p) for name, p in c.leading) or "–"]
+        for c in found
+    ]
+    note = "Expected number of members, and the surest of them; of equally sure ones those with most links come first."
+    return (
+        [
+            Table(
+                "posterior",
+                "Who is together",
+                note,
+                ("community", "members", "surest members"),
+                rows,
+            )
+        ]
+        if rows
+        else []
+    )
+
+
+def _with_share(name: str, p: float) -> str:
+    return name if p >= 0.95 else f"{name} ({p:.0%})"
+
+
+def _links(fit: Fit) -> list[Table]:
+    among, likely = findings.likely_links(fit)
+    if among == "missing":
+        title, note = (
+            "Most probable missing links",
+            "Pairs that the fit was not shown, the likeliest links first.",
+        )
+    else:
+        title, note = "Links to expect", "Pairs without a link that look most as if they had one."
+    named = (
+        (title, note, likely),
+        (
+            "Most surprising links",
+            "Links that are there although the model gives them the least probability.",
+            findings.surprising_edges(fit),
+        ),
+    )
+    columns = (
+        ("from", "to", "probability") if fit.graph.directed else ("node", "and", "probability")
+    )
+    return [
+        Table(
+            "predictions",
+            head,
+            words,
+            columns,
+            [[a.source, a.target, float(f"{a.probability:.2g}")] for a in links],
+        )
+        for head, words, links in named
+        if links
+    ]
 
 
 def _settings(fit: Fit) -> dict[str, Any]:

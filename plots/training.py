@@ -57,21 +57,34 @@ def _finite(history: Mapping[str, Any], name: str) -> tuple[np.ndarray, np.ndarr
     return steps[keep], values[keep]
 
 
-def elbo(history: Mapping[str, Any], ax: Axes | None = None) -> Axes:
+def columns(history: Any) -> Mapping[str, Any]:
+    """Return the columns of a fit (with its ``best_step``), or of a history as it is."""
+    if not hasattr(history, "history"):
+        return history
+    return {**history.history, "best_step": getattr(history, "best_step", None)}
+
+
+def elbo(history: Any, ax: Axes | None = None) -> Axes:
     """Draw the evidence lower bound against the step: raw, and its running median.
 
     The y-axis is set by what follows the first tenth of the run. Validation scores (``val_auc``,
     ``val_ap``, ``val_accuracy`` at ``val_step``) go into a second panel below, or on a second axis at the right when
-    ``ax`` is given.
+    ``ax`` is given. The step whose state validation chose is a dashed line, and its scores are larger marks.
 
     Args:
-        history: Columns of equal length T, ``step`` and ``elbo`` (total, in nats); optionally
-            ``val_step`` and ``val_auc``, ``val_ap`` or ``val_accuracy`` (their own length) and ``best_step`` (int).
+        history: A fit, also one of ``fit_sequential``; or columns of equal length T, ``step`` and ``elbo`` (total, in
+            nats), optionally ``val_step`` and ``val_auc``, ``val_ap`` or ``val_accuracy`` (their own length) and
+            ``best_step`` (int). Without ``step``, entries are epochs.
         ax: Where to draw.
 
     Returns:
         The axes of the bound.
+
+    Raises:
+        KeyError: If there is no ``elbo``.
     """
+    history = columns(history)
+    xlabel = "step" if "step" in history else "epoch"
     validated = bool(len(history.get("val_step") or ())) and any(
         len(history.get(name) or ()) for name, *_ in _VALIDATION
     )
@@ -87,7 +100,7 @@ def elbo(history: Mapping[str, Any], ax: Axes | None = None) -> Axes:
 
     steps, values = _finite(history, "elbo")
     if values.size == 0:
-        return st.dress(ax, "ELBO: no finite value yet", "step", "ELBO (nats)")
+        return st.dress(ax, "ELBO: no finite value yet", xlabel, "ELBO (nats)")
     smooth = running_median(values)
     ax.plot(steps, values, color=st.BLUE, alpha=0.28, lw=0.8, label="each step", rasterized=True)
     ax.plot(steps, smooth, color=st.BLUE, lw=1.8, label="running median")
@@ -105,10 +118,12 @@ def elbo(history: Mapping[str, Any], ax: Axes | None = None) -> Axes:
             color=st.GREY,
         )
     best = history.get("best_step")
-    marked = [panel for panel in (ax, None if twin else below) if panel is not None]
     if best is not None:
-        for panel in marked:
-            panel.axvline(float(best), color=st.INK, lw=1.0, ls="--", label=f"best step {best:,}")
+        for panel in (ax, None if twin else below):
+            if panel is not None:
+                panel.axvline(
+                    float(best), color=st.INK, lw=1.0, ls="--", label=f"best step {best:,}"
+                )
     last = min(values.size, _window(values.size))
     end = st.minus(f"{float(np.median(values[-last:])):,.1f}")
     st.dress(ax, f"ELBO: {end} nats (median of the last {last} values)", "", "ELBO (nats)")
@@ -117,7 +132,7 @@ def elbo(history: Mapping[str, Any], ax: Axes | None = None) -> Axes:
     if not twin:
         st.legend(ax, loc="lower right")
     if below is None:
-        ax.set_xlabel("step", fontsize=st.LABEL, color=st.INK)
+        ax.set_xlabel(xlabel, fontsize=st.LABEL, color=st.INK)
         return ax
 
     scores = [row for row in _VALIDATION if len(history.get(row[0]) or ())]
@@ -128,31 +143,46 @@ def elbo(history: Mapping[str, Any], ax: Axes | None = None) -> Axes:
         below.plot(
             at, score, color=color, lw=1.5, marker=marker, ms=4, markevery=every, label=label
         )
-    latest = ", ".join(f"{label} {float(history[name][-1]):.3f}" for name, label, *_ in scores)
+        if best is not None and (at == best).any():
+            below.plot(
+                at[at == best], score[at == best], ls="", marker=marker, ms=9, mfc="none", mec=color
+            )
+    times = np.asarray(history["val_step"], dtype=float)
+    chosen = np.flatnonzero(times == best) if best is not None else np.empty(0, int)
+    place, when = (int(chosen[0]), "best") if chosen.size else (-1, "last")
+    latest = ", ".join(f"{label} {float(history[name][place]):.3f}" for name, label, *_ in scores)
     if twin:
         st.dress(below, "", "", "validation score")
         below.spines["right"].set_visible(True)
-        ax.set_xlabel("step", fontsize=st.LABEL, color=st.INK)
-        handles = ax.get_lines() + below.get_lines()
+        ax.set_xlabel(xlabel, fontsize=st.LABEL, color=st.INK)
+        handles = [
+            line
+            for line in ax.get_lines() + below.get_lines()
+            if not str(line.get_label()).startswith("_")
+        ]
         st.legend(below, handles=handles, loc="lower right")
         return ax
     ax.label_outer()
-    st.dress(below, f"Held-out dyads, last: {latest}", "step", "validation score")
+    what = "Held-out nodes" if scores[0][0] == "val_accuracy" else "Held-out dyads"
+    st.dress(below, f"{what}, {when}: {latest}", xlabel, "validation score")
     below.grid(axis="y", color=st.FAINT, lw=0.6)
-    st.legend(below, handles=below.get_lines()[-len(scores) :], loc="lower right")
+    below.margins(y=0.12)
+    told = [line for line in below.get_lines() if line.get_label() in [row[1] for row in scores]]
+    st.legend(below, handles=told, loc="best")
     return ax
 
 
-def active_communities(history: Mapping[str, Any], ax: Axes | None = None) -> Axes:
+def active_communities(history: Any, ax: Axes | None = None) -> Axes:
     """Draw how many communities a node belongs to on average, against the step.
 
     Args:
-        history: Columns of equal length T, ``step`` and ``active_communities``.
+        history: A fit, or columns of equal length T, ``step`` and ``active_communities``.
         ax: Where to draw.
 
     Returns:
         The axes.
     """
+    history = columns(history)
     ax = ax if ax is not None else st.new_axes(6.8, 3.2)
     steps, values = _finite(history, "active_communities")
     ax.plot(steps, values, color=st.GREEN, alpha=0.3, lw=0.8, rasterized=True)

@@ -94,7 +94,7 @@ def test_a_free_guide_is_of_one_graph_s_nodes():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"initial": "flat"}, "initial is 'spectral' or 'random', not 'flat'"),
+        ({"initial": "sideways"}, "initial is 'spectral', 'random' or 'flat', not 'sideways'"),
         ({"baseline": "neural"}, "baseline is None or 'decaying', not 'neural'"),
         ({"confidence": 0.2}, "confidence is a probability between 1 / K and 1, not 0.2"),
         ({"confidence": 1.0}, "confidence is a probability between 1 / K and 1, not 1.0"),

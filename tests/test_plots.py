@@ -312,7 +312,30 @@ def test_elbo_limits_are_not_set_by_the_start() -> None:
     assert high < 0
     end = np.median(history["elbo"][-101:])
     assert f"{end:,.1f}".replace("-", "−") in ax.get_title(loc="left")
-    assert "ROC 0.858" in ax.figure.axes[1].get_title(loc="left")
+    best = 0.86 - 0.3 * math.exp(-1600 / 400)
+    assert f"best: area under ROC {best:.3f}" in ax.figure.axes[1].get_title(loc="left")
+
+
+def test_elbo_of_a_fit_marks_the_step_that_validation_chose() -> None:
+    columns = fake_history(300)
+    best = columns.pop("best_step")
+    assert best not in columns["val_step"]
+    fit = SimpleNamespace(history=columns, best_step=200)
+    ax = plots.elbo(fit)
+    below = ax.figure.axes[1]
+    for panel in (ax, below):
+        (line,) = [x for x in panel.get_lines() if x.get_label() == "best step 200"]
+        assert line.get_xdata()[0] == 200
+    marks = {float(x.get_xdata()[0]): float(x.get_ydata()[0]) for x in below.get_lines()
+             if x.get_markersize() == 9}  # fmt: skip
+    at = columns["val_step"].index(200)
+    assert marks == {200.0: columns["val_ap"][at]}  # the last of the two scores drawn
+    assert "best: area under ROC" in below.get_title(loc="left")
+    assert f"{columns['val_auc'][at]:.3f}" in below.get_title(loc="left")
+
+
+def test_elbo_without_steps_is_by_epochs() -> None:
+    assert plots.elbo({"elbo": [-3.0, -2.0, -1.0]}).get_xlabel() == "epoch"
 
 
 def test_elbo_draws_into_given_axes() -> None:
@@ -375,8 +398,9 @@ def test_generated_and_adjacency_of_a_graph_beyond_drawing_links() -> None:
     sample[2, 7] = sample[7, 2] = 1
     panels = plots.generated(graph, sample, order=order)
     rank = np.argsort(order)
-    dots = {tuple(dot) for dot in np.asarray(panels[1].collections[0].get_offsets()).astype(int)}
-    assert dots == {(rank[2], rank[7]), (rank[7], rank[2])}
+    cell = rank * 250 // 450
+    filled = {tuple(place) for place in np.argwhere(panels[1].images[0].get_array())}
+    assert filled == {(cell[2], cell[7]), (cell[7], cell[2])}
     left, _ = plots.adjacency(graph, np.full((450, 450), 0.01))
     assert left.images[0].get_array().shape == (100, 100)
 
@@ -479,10 +503,12 @@ NAMES = [
     "communities",
     "strengths",
     "sticks",
+    "embedding",
     "adjacency",
     "generated",
     "posterior_predictive",
     "degrees",
+    "held_out",
 ]
 
 
@@ -490,7 +516,9 @@ NAMES = [
 def pictures(club: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     graph, idata, link, sample = club
     folder = tmp_path_factory.mktemp("pictures")
-    return plots.save_all(idata, fake_history(300), graph, link, sample, folder, dpi=50)
+    pairs = (np.array([0, 1, 0, 1]), np.array([0.1, 0.7, 0.3, 0.6]), None)
+    history = fake_history(300)
+    return plots.save_all(idata, history, graph, link, sample, folder, held_out=pairs, dpi=50)
 
 
 def test_save_all_writes_each_picture_under_its_name(pictures: dict[str, Path]) -> None:
@@ -505,7 +533,11 @@ def test_save_all_leaves_out_what_a_story_does_not_have(tmp_path: Path) -> None:
     graph = karate()
     idata = to_arviz({"posterior": {"embedding": np.zeros((1, 3, 34, 2))}}, {}, {}, {})
     written = plots.save_all(idata, None, graph, np.full((34, 34), 0.1), None, tmp_path, dpi=40)
-    assert list(written) == ["adjacency"]
+    assert list(written) == ["embedding", "adjacency"]
+    bare = to_arviz({"posterior": {"bias": np.zeros((1, 3))}}, {}, {}, {})
+    one_kind = (np.ones(4), np.full(4, 0.5), None)
+    kept = plots.save_all(bare, None, graph, None, None, tmp_path, held_out=one_kind, dpi=40)
+    assert kept == {}
 
 
 def write(path: Path, pictures: dict[str, Path], **changes: Any) -> str:

@@ -99,6 +99,57 @@ def test_memberships_draws_labels_too() -> None:
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "0"]
 
 
+# --- strengths ------------------------------------------------------------------------------------
+
+
+def loaded(b: np.ndarray, r: np.ndarray) -> Any:
+    """A posterior with strengths, (chain, draw, node, community) each."""
+    coords = {"node": np.arange(b.shape[2]), "community": np.arange(b.shape[3])}
+    dims = dict.fromkeys(("memberships", "strengths"), ("node", "community"))
+    values = {"memberships": b.astype(np.int8), "strengths": r}
+    return to_arviz({"posterior": values}, coords, dims, {})
+
+
+def test_with_strengths_slices_are_loadings_by_community_and_sign() -> None:
+    # all are members of both; nodes 0, 1 lie on the two sides of community 1, node 2 has three quarters in 0
+    r = np.array([[0.0, 2.0], [0.0, -2.0], [1.5, 0.5], [0.0, -1.0]])
+    both = np.stack([r, r])[None]
+    labels = ring(4, labels=[0, 1, 0, 1], label_names=("left", "right"))
+    ax = plots.communities(loaded(np.ones(both.shape), both), labels)
+    # sizes: 1 − 3.0, 1 + 2.5, 0 + 1.5
+    minus, plus, other = (to_rgba(color) for color in st.OKABE_ITO[:3])
+    expected = [(0, plus, 1.0), (1, minus, 1.0), (2, plus, 0.25), (2, other, 0.75), (3, minus, 1.0)]
+    drawn = pies(ax)
+    places = np.asarray(ax.collections[1].get_offsets())
+    found = {
+        (int(np.flatnonzero((places == offset).all(1))[0]), tuple(color)): span(path)
+        for offset, color, path in zip(
+            np.asarray(drawn.get_offsets()), drawn.get_facecolors(), drawn.get_paths(), strict=True
+        )
+    }
+    assert found == {
+        (node, color): pytest.approx(share, abs=2e-3) for node, color, share in expected
+    }
+    first = next(a for a in ax.get_children() if getattr(a, "get_title", None) and hasattr(a, "get_texts")
+                 and "sign" in a.get_title().get_text())  # fmt: skip
+    assert [t.get_text() for t in first.get_texts()] == ["0 +  (1)", "1 +  (1)", "1 −  (2)"]
+    rings = ax.collections[1].get_facecolors()
+    np.testing.assert_allclose(
+        rings[[1, 3]], [minus, minus]
+    )  # the label "right" is the negative side
+    assert "2 communities tell nodes apart" in ax.get_title(loc="left")
+
+
+def test_memberships_that_nobody_loads_on_leave_no_slice() -> None:
+    rng = np.random.default_rng(0)
+    r = rng.normal(size=(1, 400, 6, 3))  # as in the prior: means about zero
+    r[..., 0] = np.array([2.0, 2.0, 2.0, -2.0, -2.0, -2.0])
+    ax = plots.communities(loaded(np.ones(r.shape), r), ring(6))
+    key = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert key[:2] == ["0 +  (3)", "0 −  (3)"]
+    assert all(name.startswith(("0", "others")) for name in key)
+
+
 # --- the graph with pies --------------------------------------------------------------------------
 
 
@@ -227,13 +278,13 @@ def test_a_big_graph_is_dots_of_the_most_probable_community_in_few_artists() -> 
     assert f"{pairs.shape[1]:,} edges (20,000 of them drawn)" in ax.get_title(loc="left")
     assert not ax.texts
     shades = dots.get_facecolors()
-    rank = [int(text.get_text().split()[0]) for text in ax.get_legend().get_texts()[:2]]
+    assert [text.get_text()[0] for text in ax.get_legend().get_texts()[:2]] == ["0", "1"]
+    rank = list(np.argsort(-means.sum(axis=0)))
     hues = np.array([to_rgba(st.OKABE_ITO[rank.index(k)]) for k in means.argmax(axis=1)])
-    # paler by certainty, but of the hue of the dominant community: 1 - shade is proportional
-    depth = (1 - shades[10:, :3]) / np.maximum(1 - hues[10:, :3], 1e-9)
-    inked = hues[10:, :3] < 0.99
-    for row, use in zip(depth, inked, strict=True):
-        assert np.ptp(row[use]) < 1e-6
+    # greyer by uncertainty, but of the hue of the dominant community: distances from grey are proportional
+    depth = (shades[10:, :3] - 0.8) / (hues[10:, :3] - 0.8)
+    assert np.ptp(depth, axis=1).max() < 1e-6
+    assert depth.min() > 0.2
     assert (shades[:10] == 1).all()  # none: white in a grey ring
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from graphlore import guides
 from graphlore.data import Graph, karate, random_split
 from graphlore.guides import GCNEncoder, MeanField, StructuredMeanField
-from graphlore.inference import FitSettings, InferenceError, Recipe, fit, fit_recipe, restarts
+from graphlore.inference import Fit, FitSettings, InferenceError, Recipe, fit, fit_recipe, restarts
 from graphlore.models import DGLFRM, NodeStory
 
 KARATE = karate()
@@ -323,3 +324,35 @@ def test_starts_are_counted_from_one_and_several_are_not_resumed(tmp_path):
         fit_recipe(SMALL, KARATE, 0)
     with pytest.raises(ValueError, match="cannot be resumed"):
         fit_recipe(SMALL, KARATE, 2, folder=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("sbm", {"num_blocks": 3}),
+        ("sbm", {"num_blocks": 2, "bias": "node"}),
+        ("lfrm", {"truncation": 3}),
+    ],
+)
+def test_loading_a_fit_does_not_start_it_anew(tmp_path, monkeypatch, model, options):
+    """Weights that are read replace any start: nothing is clustered or factorised for them."""
+    start = {} if model == "sbm" else {"initial": "spectral"}
+    recipe = Recipe.default(model, **options).override(
+        guide=start, fit={"steps": 2, "kl_warmup": 0}
+    )
+    if model == "lfrm":
+        recipe = recipe.without("guide", "membership_spread")
+    fitted = fit_recipe(recipe, karate())
+    fitted.save(tmp_path)
+
+    def refuse(*_, **__):
+        raise AssertionError("started anew")
+
+    for module in (guides.categorical, guides.mean_field):
+        monkeypatch.setattr(module, "spectral_blocks", refuse)
+    with pytest.raises(AssertionError, match="started anew"):
+        recipe.build(karate())
+    again = Fit.load(tmp_path)
+    assert again.guide.options == fitted.guide.options
+    assert again.guide.options["initial"] == "spectral"
+    assert torch.equal(fitted.link_probabilities(draws=3), again.link_probabilities(draws=3))

@@ -1,71 +1,37 @@
-"""The command line: ``graphlore fit | evaluate | generate | report``."""
+"""``graphlore fit``."""
 
 from __future__ import annotations
 
 import json
-import logging
-import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
-from rich.markup import escape
-from rich.table import Table
 
-if TYPE_CHECKING:  # torch and Pyro are loaded by the commands, not by --help
-    from .data import Split
-    from .inference import Fit
+from .options import AsJson, GuideKind, Header, Likelihood, Model, complete_graph, words
+from .output import command, errors, fail, print_json, print_numbers, say
 
-app = typer.Typer(
-    name="graphlore",
-    help="Deep generative models of graphs: fit a story to a graph, look at its posterior, predict with it.",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
+if TYPE_CHECKING:
+    from ..data import Split
+
+_GRADIENTS = (
+    "dyadic",
+    "local_expectation",
+    "expectation",
+    "disarm",
+    "reinforce",
+    "concrete",
+    "straight_through",
 )
-console = Console(highlight=False)
 
 
-class Model(StrEnum):
-    dglfrm = "dglfrm"
-    dglfrm_b = "dglfrm-b"
-    lfrm = "lfrm"
-    sbm = "sbm"
-    vgae = "vgae"
-    gae = "gae"
-
-
-class Part(StrEnum):
-    val = "val"
-    test = "test"
-
-
-class GuideKind(StrEnum):
-    structured = "structured"
-    mean_field = "mean-field"
-
-
-class Likelihood(StrEnum):
-    bernoulli = "bernoulli"
-    poisson = "poisson"
-    normal = "normal"
-
-
-RunFolder = Annotated[
-    Path, typer.Argument(help="Folder that `graphlore fit` wrote.", show_default=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-
-
-@app.command()
 def fit(
     graph: Annotated[
         str,
         typer.Argument(
-            help="A known name (karate, cora, ...) or a graph file.", show_default=False
+            help="A known name (karate, cora, ...) or a graph file.",
+            show_default=False,
+            autocompletion=complete_graph,
         ),
     ],
     out: Annotated[
@@ -90,7 +56,11 @@ def fit(
         typer.Option(help="Concentration of the Indian buffet process, or of sbm's Dirichlet."),
     ] = None,
     bias: Annotated[
-        str | None, typer.Option(help="none, global or node (node corrects for degrees).")
+        str | None,
+        typer.Option(
+            help="none, global or node (node corrects for degrees).",
+            autocompletion=words("none", "global", "node"),
+        ),
     ] = None,
     likelihood: Annotated[
         Likelihood | None,
@@ -103,12 +73,17 @@ def fit(
         bool, typer.Option("--free", help="A guide with parameters for every node, no encoder.")
     ] = False,
     features: Annotated[
-        str | None, typer.Option(help="Generate features too: bernoulli or normal.")
+        str | None,
+        typer.Option(
+            help="Generate features too: bernoulli or normal.",
+            autocompletion=words("bernoulli", "normal"),
+        ),
     ] = None,
     gradient: Annotated[
         str | None,
         typer.Option(
-            help="dyadic, local_expectation, expectation, disarm, reinforce, concrete or straight_through."
+            help="dyadic, local_expectation, expectation, disarm, reinforce, concrete or straight_through.",
+            autocompletion=words(*_GRADIENTS),
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Gradient steps.")] = None,
@@ -136,6 +111,7 @@ def fit(
             "--weights", help="Read edge weights (a third column), for counts or weights."
         ),
     ] = False,
+    header: Header = None,
     clean: Annotated[
         bool, typer.Option("--clean", help="Drop self-loops and repeated edges.")
     ] = False,
@@ -161,7 +137,7 @@ def fit(
 
         graphlore fit cora --recipe cora.toml --split cora_split0.npz
     """
-    from . import data, inference, plots
+    from .. import data, inference, plots
 
     kind = model or Model.dglfrm
     chosen: dict[str, dict[str, Any]] = {
@@ -203,7 +179,9 @@ def fit(
         plan = plan.without("guide", "hidden")
 
     flags = (("directed", directed), ("weights", weights), ("clean", clean))
-    options = {name: True for name, given in flags if given}
+    options: dict[str, Any] = {name: True for name, given in flags if given}
+    if header is not None:
+        options["header"] = header
     observed = data.load(graph, **options)
     held_out = _held_out(observed, split, hold_out, plan.settings.seed)
     folder = out or Path("runs") / observed.title
@@ -217,128 +195,27 @@ def fit(
             progress=not (quiet or as_json),
         )
     except KeyboardInterrupt:
-        _fail("stopped; a run with one start goes on from its last checkpoint with --resume", 130)
+        fail("stopped; a run with one start goes on from its last checkpoint with --resume", 130)
     fitted.save(folder)
     if held_out is not None:
         data.write_npz(held_out.full, folder / "full.npz")
         held_out.save(folder / "split.npz")
+    if not (quiet or as_json):
+        errors().print("fitted; drawing from the posterior, pictures and report follow")
     page, _, _ = plots.write_results(
-        fitted, folder, split=held_out, draws=draws, reproduce=_command()
+        fitted, folder, split=held_out, draws=draws, reproduce=command()
     )
     numbers = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))
     if as_json:
-        print(json.dumps({"folder": str(folder), "report": str(page), **numbers}))
+        print_json({"folder": str(folder), "report": str(page), **numbers})
     else:
-        _print_numbers(numbers["numbers"], f"{type(fitted.story).__name__} on {observed.title}")
-        console.print(f"report: [bold]{page}[/]")
-
-
-@app.command()
-def evaluate(
-    run: RunFolder,
-    part: Annotated[Part, typer.Option(help="Which held-out pairs.")] = Part.test,
-    split: Annotated[
-        Path | None, typer.Option(help="npz file of the split, if the run has none.")
-    ] = None,
-    draws: Annotated[int, typer.Option(help="Posterior draws.")] = 200,
-    as_json: AsJson = False,
-) -> None:
-    """Score a run on its held-out pairs: AUC, AP, Hits@k, log-loss, Brier, calibration, expected edges.
-
-    Example:
-
-        graphlore evaluate runs/friends --part test
-    """
-    fitted = _load(run)
-    found = fitted.evaluate(_saved_split(run, split), part.value, draws).to_dict()
-    if as_json:
-        print(json.dumps(found))
-        return
-    flat = {k: v for k, v in found.items() if not isinstance(v, dict)}
-    flat |= {f"hits@{k}": v for k, v in found["hits"].items()}
-    flat |= {f"active communities, {k}": v for k, v in (found["active"] or {}).items()}
-    _print_numbers(flat, f"{run}, {part.value}")
-
-
-@app.command()
-def generate(
-    run: RunFolder,
-    out: Annotated[Path, typer.Option(help="Folder for the graphs.")] = Path("generated"),
-    count: Annotated[int, typer.Option(help="How many graphs.")] = 10,
-    source: Annotated[str, typer.Option("--from", help="posterior or prior.")] = "posterior",
-    seed: Annotated[int | None, typer.Option(help="Of the draws.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Draw graphs from the posterior predictive (or the prior) of a run, one edge list a file.
-
-    Example:
-
-        graphlore generate runs/karate --count 5 --from posterior
-    """
-    from .data import to_networkx
-
-    graphs = _load(run).generate(count, source, seed)
-    out.mkdir(parents=True, exist_ok=True)
-    files = []
-    for i, graph in enumerate(graphs):
-        path = out / f"graph_{i:04d}.csv"
-        lines = [f"{a},{b}" for a, b in to_networkx(graph).edges()]
-        path.write_text("\n".join(["source,target", *lines]) + "\n", encoding="utf-8")
-        files.append({"file": str(path), "nodes": graph.num_nodes, "edges": graph.num_edges})
-    if as_json:
-        print(json.dumps(files))
-        return
-    table = Table("file", "nodes", "edges")
-    for row in files:
-        table.add_row(*map(str, row.values()))
-    console.print(table)
-
-
-@app.command()
-def report(
-    run: RunFolder,
-    draws: Annotated[int, typer.Option(help="Posterior draws.")] = 500,
-) -> None:
-    """Write posterior.nc, the pictures and report.html of a run anew.
-
-    Example:
-
-        graphlore report runs/karate --draws 1000
-    """
-    from . import plots
-
-    split = _saved_split(run, None) if (run / "split.npz").exists() else None
-    page, _, _ = plots.write_results(
-        _load(run), run, split=split, draws=draws, reproduce=_command()
-    )
-    console.print(f"report: [bold]{page}[/]")
-
-
-def main() -> None:
-    """Run the command line; what a user can mend ends in one line on standard error and exit code 2."""
-    logging.basicConfig(
-        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(show_path=False)]
-    )
-    try:
-        app()
-    except (ValueError, OSError) as error:
-        _fail(str(error))
-    except RuntimeError as error:
-        if type(error).__name__ != "InferenceError":
-            raise
-        _fail(str(error))
+        print_numbers(numbers["numbers"], f"{type(fitted.story).__name__} on {observed.title}")
+        say(f"report: [bold]{page}[/]")
 
 
 #: what --truncation sets
 _SIZES = {Model.sbm: "num_blocks", Model.vgae: "dimension", Model.gae: "dimension"}
 _GUIDES = {GuideKind.structured: "StructuredMeanField", GuideKind.mean_field: "MeanField"}
-
-
-def _fail(message: str, code: int = 2) -> NoReturn:
-    # one line: what Pyro appends to a message (the shapes of a trace) is for a story's author
-    line = escape(message.splitlines()[0] if message else "failed without a word")
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]graphlore:[/] {line}")
-    sys.exit(code)
 
 
 def _size(given: str | None) -> int | str | None:
@@ -359,47 +236,8 @@ def _named(model: Model) -> dict[str, Any]:
 
 
 def _held_out(graph: Any, file: Path | None, random: bool, seed: int) -> Split | None:
-    from . import data
+    from .. import data
 
     if file is not None:
         return data.given_split(graph, file)
     return data.random_split(graph, seed=seed) if random else None
-
-
-def _saved_split(run: Path, file: Path | None) -> Split:
-    from . import data
-
-    given = file or run / "split.npz"
-    if not given.exists():
-        raise ValueError(
-            f"{run} holds no split ({given} is not there): fit with --hold-out or --split, so that "
-            "there are pairs to score"
-        )
-    full = run / "full.npz"
-    if not full.exists():
-        logging.warning(
-            "the run was fitted to the whole graph: these pairs were not held out from it"
-        )
-        full = run / "graph.npz"
-    return data.given_split(data.read_graph(full), given)
-
-
-def _load(run: Path) -> Fit:
-    from .inference import Fit
-
-    return Fit.load(run)
-
-
-def _command() -> str:
-    return " ".join(["graphlore", *sys.argv[1:]])
-
-
-def _print_numbers(numbers: dict[str, Any], title: str) -> None:
-    table = Table(title=title, show_header=False, title_justify="left")
-    for name, value in numbers.items():
-        table.add_row(name, f"{value:.5g}" if isinstance(value, float) else str(value))
-    console.print(table)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,44 @@
+"""Runs and their parts, read back from their folders."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # loaded by the commands, not by --help
+    from ..data import Graph, Split
+    from ..inference import Fit
+
+__all__ = ["load_run", "names_of", "saved_split"]
+
+
+def load_run(folder: Path) -> Fit:
+    """The fit in a run's folder."""
+    from ..inference import Fit
+
+    return Fit.load(folder)
+
+
+def saved_split(run: Path, file: Path | None = None) -> Split:
+    """The held-out pairs of a run, or those of a file for a run that was fitted to the whole graph."""
+    from .. import data
+
+    given = file or run / "split.npz"
+    if not given.exists():
+        raise ValueError(
+            f"{run} holds no split ({given} is not there): fit with --hold-out or --split, so that "
+            "there are pairs to score"
+        )
+    full = run / "full.npz"
+    if not full.exists():
+        logging.warning(
+            "the run was fitted to the whole graph: these pairs were not held out from it"
+        )
+        full = run / "graph.npz"
+    return data.given_split(data.read_graph(full), given)
+
+
+def names_of(graph: Graph) -> list[str]:
+    """Names of the nodes, or their ids."""
+    return list(graph.names) if graph.names else [str(i) for i in range(graph.num_nodes)]
