@@ -8,7 +8,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -88,7 +88,7 @@ class Propagation(nn.Module):
 
     def joined(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
         """The same map, its weights joined once for all the steps of a story."""
-        weights = [one.joined() for one in self.rounds]
+        weights = [cast(_Round, one).joined() for one in self.rounds]
 
         def propagate(h: Tensor, source: Tensor, target: Tensor, kind: Tensor) -> Tensor:
             for own in weights:
