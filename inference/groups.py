@@ -21,7 +21,7 @@ __all__ = ["DrawGroups", "Unit", "check_unit", "groups_to_arviz"]
 Unit = Literal["auto", "dyad", "node"] | int
 
 _DYAD_LIMIT = 50_000  # observed dyads up to which "auto" keeps them one by one
-_NUMBERS = 1_000_000_000  # of a group by dyad, 4 GB
+_NUMBERS = 250_000_000  # of a group by dyad, 1 GB, and as much again while it is put together
 _ENTRIES = 4_000_000  # of the adjacency matrices that are drawn at once
 _SAMPLE_SEED = 0  # one for all: two posteriors of a graph, to be compared, keep the same dyads
 

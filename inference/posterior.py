@@ -65,7 +65,8 @@ def posterior_data(
     told = {**attrs, **groups.unit, **environment()}
     before = None
     if prior:
-        before = _prior_groups(story, graph, prior, min(predictive_draws, prior), unit)
+        wanted = min(predictive_draws, _prior_number(graph, prior, None))
+        before = _prior_groups(story, graph, prior, wanted, unit)
     return groups_to_arviz([groups], told, prior=before)
 
 
@@ -87,7 +88,8 @@ def prior_predictive(
         story: how the graph is thought to have come about.
         graph: of which the nodes, the missing dyads and what is observed are taken.
         draws: from the prior.
-        predictive_draws: how many of them draw a graph too: all, or 100 on graphs of over 1,000 nodes.
+        predictive_draws: how many of them draw a graph too: all up to 200 nodes, 100 up to 1,000, else 20. (A prior
+            makes dense graphs too, and to count their triangles takes O(N^3).)
         seed: of the draws.
 
     Raises:
@@ -96,7 +98,7 @@ def prior_predictive(
     if draws < 1:
         raise ValueError(f"draws must be at least 1, not {draws}")
     story.check_graph(graph)
-    wanted = predictive_number(graph, draws, predictive_draws)
+    wanted = _prior_number(graph, draws, predictive_draws)
     with seeded(seed, graph.device), exact_memberships(story):
         groups = _prior_groups(story, graph, draws, wanted, "auto")
     attrs = {
@@ -117,6 +119,13 @@ def predictive_number(graph: Graph, draws: int, predictive_draws: int | None) ->
     """How many of the draws also draw a graph."""
     if predictive_draws is None:
         return draws if graph.num_nodes <= 1000 else min(draws, 100)
+    return min(predictive_draws, draws)
+
+
+def _prior_number(graph: Graph, draws: int, predictive_draws: int | None) -> int:
+    if predictive_draws is None:
+        n = graph.num_nodes
+        predictive_draws = draws if n <= 200 else 100 if n <= 1000 else 20
     return min(predictive_draws, draws)
 
 

@@ -26,7 +26,7 @@ STATISTICS: dict[str, tuple[str, str, bool]] = {
     "components": ("components", "the number of components", True),
     "isolated": ("isolated nodes", "the number of isolated nodes", True),
     "largest_component": (
-        "share of the largest\ncomponent",
+        "largest component",
         "the size of the largest component",
         False,
     ),

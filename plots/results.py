@@ -30,6 +30,7 @@ from .report import Table, write_report
 __all__ = ["write_results"]
 
 _WEIGHED_NODES = 1_000  # above this k-hat is past all thresholds anyway, and takes long
+_PRIOR_NODES = 200
 _PICTURE_NODES = 5_000  # above this an N x N picture says nothing and costs gigabytes
 
 
@@ -57,7 +58,8 @@ def write_results(
     """
     folder = Path(folder)
     graph = fit.graph.to("cpu")
-    posterior = fit.posterior(draws)
+    # draws of the prior beside it, where the dense graphs that a prior makes too are cheap to look at
+    posterior = fit.posterior(draws, prior=draws if graph.num_nodes <= _PRIOR_NODES else 0)
     evaluation = None if split is None else fit.evaluate(split, draws=min(draws, 200))
     small = graph.num_nodes <= _PICTURE_NODES
     probabilities = sample = None

@@ -106,7 +106,7 @@ def test_a_fit_writes_all_files_of_a_run(run):
     history = json.loads((folder / "history.json").read_text())
     assert history["step"] == [0, 1, 2, 3]
     posterior = from_netcdf(folder / "posterior.nc")
-    assert posterior.posterior.sizes["draw"] == 12
+    assert posterior.posterior.sizes["draw"] == posterior.prior.sizes["draw"] == 12
     assert posterior.attrs["seed"] == 3
     posterior.close()
     page = (folder / "report.html").read_text(encoding="utf-8")

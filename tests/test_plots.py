@@ -207,7 +207,8 @@ def test_node_order_sees_blocks_below_a_community_that_everyone_shares() -> None
 def test_node_order_is_the_same_from_a_result_and_from_its_means(club: Any) -> None:
     _, idata, _, _ = club
     means = idata.posterior["memberships"].mean(("chain", "draw")).values
-    without = SimpleNamespace(posterior=idata.posterior.drop_vars("strengths"))
+    alone = {"posterior": {"memberships": idata.posterior["memberships"].values}}
+    without = to_arviz(alone, {}, {"memberships": ["node", "community"]}, {})
     np.testing.assert_array_equal(plots.node_order(without), plots.node_order(means))
 
 

@@ -155,6 +155,14 @@ def test_a_posterior_can_have_its_prior_beside_it(fitted):
     assert checks == posterior_predictive_check(alone)
 
 
+def test_fewer_graphs_are_drawn_from_the_prior_of_large_ones():
+    """A prior makes dense graphs too, which take long to look at."""
+    for nodes, graphs in ((200, 110), (201, 100), (1001, 20)):
+        data = prior_predictive(SBM(nodes, 1), Graph(nodes, [[0], [1]]), 110)
+        assert data.prior.sizes["draw"] == 110
+        assert data.prior_predictive.sizes["draw"] == graphs
+
+
 def test_bad_priors_are_refused(fitted):
     with pytest.raises(ValueError, match="draws must be at least 1"):
         prior_predictive(SBM(34, 2), KARATE, 0)
