@@ -55,9 +55,7 @@ def main() -> None:
     pd.concat(tables).to_csv(options.out / "summary.csv")
     figure.savefig(options.out / "sbc.png", dpi=80, facecolor="white")
     with Image.open(options.out / "sbc.png") as picture:
-        picture.convert("RGB").quantize(128, kmeans=3).save(
-            options.out / "sbc.png", optimize=True
-        )
+        picture.convert("RGB").quantize(128, kmeans=3).save(options.out / "sbc.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -67,10 +67,13 @@ def run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     )
     with gl.inference.seeded(seed):
         story = gl.models.SGVAE(options.hidden, options.latent, rounds=options.rounds)
-        guide = gl.guides.Destructor(story, rounds=options.rounds, source="readout")
+        guide = gl.guides.Destructor(
+            story, rounds=options.rounds, source="readout", parting=not options.no_parting
+        )
     settings = gl.inference.SequentialSettings(
         epochs=options.epochs,
         batch_size=options.batch_size,
+        orders=options.orders,
         learning_rate=options.learning_rate,
         warmup=options.warmup,
         information=options.information,
@@ -105,6 +108,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=350)
     parser.add_argument("--batch-size", type=int, default=50)
+    parser.add_argument("--orders", type=int, default=2, help="sampled a graph and step")
+    parser.add_argument(
+        "--no-parting", action="store_true", help="the paper's destructor, without parting messages"
+    )
     parser.add_argument("--learning-rate", type=float, default=5e-3)
     parser.add_argument("--warmup", type=int, default=60)
     parser.add_argument("--information", type=float, default=1.4)
@@ -129,8 +136,12 @@ def main() -> None:
     }
     lines = [f"| seed | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
     lines += [f"| {row['seed']} | {' | '.join(f'{row[c]:.3f}' for c in columns)} |" for row in rows]
-    means = [f"{statistics.mean(row[c] for row in rows):.3f}" for c in columns]
-    lines.append(f"| mean | {' | '.join(means)} |")
+    summaries = {"mean": statistics.mean}
+    if len(rows) > 1:
+        summaries["standard deviation"] = statistics.stdev
+    for name, of in summaries.items():
+        values = [f"{of(row[c] for row in rows):.3f}" for c in columns]
+        lines.append(f"| {name} | {' | '.join(values)} |")
     (options.out / "sgvae_cycles.md").write_text("\n".join(lines) + "\n")
     (options.out / "sgvae_cycles.json").write_text(json.dumps(rows, indent=1))
     print("\n".join(lines))

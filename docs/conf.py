@@ -41,6 +41,7 @@ myst_enable_extensions = ["attrs_block", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # notebooks/execute.py has executed them, outputs and all
 nb_merge_streams = True
+suppress_warnings = ["misc.highlighting_failure"]  # shell lines of notebooks that go on below
 nb_execution_cache_path = str(Path(__file__).parent / "_build" / "notebooks")
 copybutton_prompt_text = r">>> |\$ "
 copybutton_prompt_is_regexp = True

@@ -3,10 +3,15 @@ r"""The destructor: a guide of SGVAE that takes a graph apart, node by node, and
 .. math::
     &\text{while more than one node is left:} \quad h \leftarrow \mathrm{prop}(h) \text{ on what is left}, \\
     &\quad r_t \sim \mathrm{Categorical}(\mathrm{softmax}(f_r(h_u))) \text{ over what is left; remove } r_t, \\
+    &\quad h_u \leftarrow h_u + w_{e} \text{ for the neighbours } u \text{ of } r_t, \text{ by edges of type } e, \\
     &z \sim \mathrm{Normal}(\mu(h), \sigma(h)) \text{ with } h \text{ of the last node.}
 
 The construction order :math:`\pi` is the removal order reversed. The removals are auxiliary: the story has no site for
 them, it is conditioned on the graph relabelled by :math:`\pi` (:class:`Reordered`).
+
+The parting message :math:`w` is not in the paper. Without it a node learns that a neighbour went only from what its
+state remembers of its earlier degree. An order that goes along the graph, which the constructor needs in order to know
+what to join a new node to, then takes long to learn, and the entropy of the order in the bound may win before it is.
 
 References:
     | Sequential Graphical Variational Autoencoders (Jing, Chi, Tang, CS 236 project, 2019)
@@ -46,6 +51,7 @@ class Destructor(PyroModule):
             and bounds nothing.
         source: what a normal z is read from: the state of the "last" node, or a gated sum ("readout") of the node
             states after the first propagation, before anything was removed. From the latter z does not depend on pi.
+        parting: a node that goes leaves its neighbours a message. The paper has none.
 
     Raises:
         ValueError: an option outside of what is listed; a point that does not fit the story's z.
@@ -59,6 +65,7 @@ class Destructor(PyroModule):
         rounds: int = 2,
         latent: Literal["normal", "point"] = "normal",
         source: Literal["last", "readout"] = "last",
+        parting: bool = True,
     ) -> None:
         super().__init__("destructor")
         hidden = story.hidden if hidden is None else hidden
@@ -74,6 +81,7 @@ class Destructor(PyroModule):
         self.latent, self.source = latent, source
         self.start = nn.Embedding(story.node_types, hidden)
         self.prop = Propagation(hidden, rounds, story.edge_types)
+        self.parting = nn.Embedding(story.edge_types, hidden) if parting else None
         self.f_r = mlp(hidden, hidden, 1)
         self.readout = GatedSum(hidden, 2 * hidden) if source == "readout" else None
         width = 2 * hidden if source == "readout" else hidden
@@ -88,45 +96,54 @@ class Destructor(PyroModule):
         """
         count, width = len(batch), batch.width
         # Each look-up of a network of a PyroModule registers its parameters with Pyro: look them up once.
-        prop, f_r, readout = self.prop, self.f_r, self.readout
+        prop, f_r, readout = self.prop.joined(), self.f_r, self.readout
+        parting = self.parting
         types = (
             torch.zeros_like(batch.edges[..., 0]) if batch.node_types is None else batch.node_types
         )
-        # (M,) the nodes that are left, of all graphs
+        # (M,) the nodes that are left, of all graphs; index_select, since the gradient of h[index] is slow
         graph, node = batch.mask.nonzero(as_tuple=True)
         h = self.start(types[graph, node])
         arcs = _arcs(batch, graph, node)
-        place = torch.arange(width, device=h.device).expand(count, width)
         last = h.new_zeros(count, h.shape[1])
         whole = h.new_zeros(count, 2 * h.shape[1])  # what a readout says of the whole graph
         sizes = batch.num_nodes
+        occurring = set(sizes.tolist())
+        steps: list[Tensor] = []
         with pyro.plate("graphs", count, dim=-1):
             # Node states persist, so a step depends on all steps before it.
             for t in pyro.markov(range(1, width + 1), history=width):
-                done = (sizes[graph] == t).nonzero()[:, 0]  # one node left
-                last = last.index_copy(0, graph[done], h[done])
-                place = place.index_put((graph[done], node[done]), torch.zeros_like(done))
-                if t == 1 and readout is not None:
-                    whole = whole.index_add(0, graph[done], readout.terms(h[done]))
-                going = sizes > t
-                graph, node, h, arcs = _only(going[graph], graph, node, h, arcs)
+                if t in occurring:  # one node left
+                    ended = (sizes == t).index_select(0, graph)
+                    done = ended.nonzero()[:, 0]
+                    ends, state = graph.index_select(0, done), h.index_select(0, done)
+                    if readout is None:
+                        last = last.index_copy(0, ends, state)
+                    elif t == 1:
+                        whole = whole.index_add(0, ends, readout.terms(state))
+                    graph, node, h, arcs = _only(~ended, graph, node, h, arcs)
                 if len(graph) == 0:
                     break
                 h = prop(h, *arcs)
                 if t == 1 and readout is not None:
                     whole = whole.index_add(0, graph, readout.terms(h))
-                scores = torch.where(going, -torch.inf, 0.0).to(h)[:, None].repeat(1, width)
-                scores = scores.index_put((graph, node), f_r(h)[:, 0])
+                going = sizes > t
+                scores = h.new_zeros(count, width).masked_fill_(going[:, None], -torch.inf)
+                scores = scores.flatten().index_copy(0, graph * width + node, f_r(h)[:, 0])
                 removed = pyro.sample(
                     f"remove_{t}",
-                    dist.Categorical(logits=scores).mask(going),
+                    dist.Categorical(logits=scores.view(count, width)).mask(going),
                     infer={"is_auxiliary": True},
                 )
-                gone = F.one_hot(removed, width).bool() & going[:, None]
-                place = torch.where(gone, (sizes - t)[:, None], place)
-                graph, node, h, arcs = _only(node != removed[graph], graph, node, h, arcs)
+                steps.append(removed)
+                gone = node == removed.index_select(0, graph)
+                if parting is not None:
+                    left = gone.index_select(0, arcs[0]).nonzero()[:, 0]
+                    _, target, kind = arcs.index_select(1, left)
+                    h = h.index_add(0, target, parting(kind - 1))
+                graph, node, h, arcs = _only(~gone, graph, node, h, arcs)
             pyro.sample("z", self.law(last if readout is None else whole))
-        return place.argsort(1)
+        return _order(batch, steps)
 
     def law(self, state: Tensor) -> dist.TorchDistribution:
         """q(z | pi, x) from the state of the last node or the readout, (B, ...)."""
@@ -180,6 +197,18 @@ def removals(order: Tensor, num_nodes: Tensor) -> dict[str, Tensor]:
     return {f"remove_{t}": order.gather(1, place[t])[:, 0] for t in steps}
 
 
+def _order(batch: GraphBatch, steps: list[Tensor]) -> Tensor:
+    """The construction order, (B, n), from the nodes (B,) that went in steps 1, 2, ..."""
+    width, sizes = batch.width, batch.num_nodes
+    column = torch.arange(width + 1, device=sizes.device)
+    place = torch.where(column < sizes[:, None], 0, column)  # the node that is left is the first
+    if steps:
+        went = torch.stack(steps, 1)
+        at = sizes[:, None] - column[1 : len(steps) + 1]
+        place = place.scatter(1, torch.where(at > 0, went, width), at)
+    return place[:, :width].argsort(1)
+
+
 def _arcs(batch: GraphBatch, graph: Tensor, node: Tensor) -> Tensor:
     """(3, E) source and target as places in the list of nodes (graph, node), and type; both directions."""
     place = torch.zeros_like(batch.edges[..., 0]).index_put(
@@ -193,8 +222,10 @@ def _only(
     keep: Tensor, graph: Tensor, node: Tensor, h: Tensor, arcs: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The nodes in the mask (M,), and the arcs among them."""
-    arcs = arcs[:, keep[arcs[0]] & keep[arcs[1]]]
-    place = keep.cumsum(0) - 1
-    arcs = torch.stack([place[arcs[0]], place[arcs[1]], arcs[2]])
+    ends = arcs[:2].flatten()
+    there = keep.index_select(0, ends).view(2, -1).all(0).nonzero()[:, 0]
+    place = keep.cumsum(0).sub_(1)
+    place = place.index_select(0, ends).view(2, -1)
+    arcs = torch.cat([place, arcs[2:]]).index_select(1, there)
     stay = keep.nonzero()[:, 0]
-    return graph[stay], node[stay], h[stay], arcs
+    return graph.index_select(0, stay), node.index_select(0, stay), h.index_select(0, stay), arcs

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from ..data import GraphBatch
 from .base import check_counts
 from .message_passing import Arcs, GatedSum, PairScore, Propagation, mlp
-from .sgvae import check_types, graphs_of_rows
+from .sgvae import check_types, graphs_of_rows, spread
 
 __all__ = ["SGGN"]
 
@@ -97,20 +97,25 @@ class SGGN(PyroModule):
         count = num_graphs if batch is None else len(batch)
         last = self.max_nodes if batch is None else batch.width
         # Each look-up of a network of a PyroModule registers its parameters with Pyro: look them up once.
-        prop, readout, f_an, r_init = self.prop, self.readout, self.f_an, self.r_init
+        prop, readout, f_an, r_init = self.prop.joined(), self.readout, self.f_an, self.r_init
         f_ae, f_s, embed = self.f_ae, self.f_s, self.embed
         h = embed.weight.new_zeros(0, count, self.hidden)  # (t, B, H), the nodes so far
+        graph = readout(h, 0)  # of no nodes: zero
         arcs = Arcs.none(h.device)
         exists = torch.ones(count, dtype=torch.bool, device=h.device)
         num_nodes = torch.zeros_like(exists, dtype=torch.int64)
         kinds: list[Tensor] = []
         rows: list[Tensor] = []
 
-        def moved(h: Tensor, which: Tensor) -> Tensor:
-            """States after message passing in some of the graphs."""
-            return torch.where(
-                which[:, None], prop(h.flatten(0, 1), *arcs.flat(count)).view_as(h), h
-            )
+        def moved(h: Tensor, graph: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+            """Node and graph states after message passing in the graphs (B,) that are marked, and in no other."""
+            some = which.nonzero()[:, 0]
+            if len(some) == count:
+                h = prop(h.flatten(0, 1), *arcs.flat(count)).view_as(h)
+                return h, readout(h, 0)
+            part = h.index_select(1, some)
+            part = prop(part.flatten(0, 1), *arcs.only(some, count).flat(len(some))).view_as(part)
+            return h.index_copy(1, some, part), graph.index_copy(0, some, readout(part, 0))
 
         with pyro.plate("graphs", count, dim=-1):
             # Node states persist, so a step depends on all steps before it.
@@ -118,8 +123,7 @@ class SGGN(PyroModule):
                 if batch is None and t == last:
                     break
                 if t > 0:
-                    h = moved(h, exists)
-                graph = readout(h, 0)
+                    h, graph = moved(h, graph, exists)
                 logits = f_an(graph)
                 if t == 0:  # no empty graphs
                     logits = torch.cat(
@@ -153,7 +157,10 @@ class SGGN(PyroModule):
                     going = asked & (more > 0)
                     if not bool(going.any()):
                         break
-                    scores = f_s(h[:t], h[t]).transpose(0, 1)  # (B, t, edge types)
+                    which = going.nonzero()[:, 0]
+                    joining = h if len(which) == count else h.index_select(1, which)
+                    scores = f_s(joining[:t], joining[t]).transpose(0, 1)
+                    scores = spread(scores, which, count)  # (B, t, edge types)
                     taken = (row > 0) & going[:, None]
                     scores = scores.masked_fill(taken[..., None], -torch.inf).flatten(1)
                     partner = pyro.sample(
@@ -166,10 +173,8 @@ class SGGN(PyroModule):
                     u, edge = partner // self.edge_types, partner % self.edge_types + 1
                     chosen = F.one_hot(u, t).bool() & going[:, None]
                     row = torch.where(chosen, edge[:, None], row)
-                    which = going.nonzero()[:, 0]
                     arcs = arcs.with_edges(which, u[which], torch.full_like(which, t), edge[which])
-                    h = moved(h, going)
-                    graph = torch.where(going[:, None], readout(h, 0), graph)
+                    h, graph = moved(h, graph, going)
                 if t > 0:
                     rows.append(row)
         if batch is not None:

@@ -30,7 +30,7 @@ from ..data import GraphBatch
 from .base import check_counts
 from .message_passing import Arcs, GatedSum, PairScore, Propagation, mlp
 
-__all__ = ["SGVAE", "check_types", "graphs_of_rows"]
+__all__ = ["SGVAE", "check_types", "graphs_of_rows", "spread"]
 
 
 class Typed(Protocol):
@@ -108,62 +108,136 @@ class SGVAE(PyroModule):
         """
         check_types(self, batch)
         count = num_graphs if batch is None else len(batch)
-        last = self.max_nodes if batch is None else batch.width
-        # Each look-up of a network of a PyroModule registers its parameters with Pyro: look them up once.
-        prop, readout, typed = self.prop, self.readout, self.f_type is not None
-        f_an, r_init, f_ae = self.f_an, self.r_init, self.f_ae
         with pyro.plate("graphs", count, dim=-1):
             z = pyro.sample("z", self.prior())
-            h = F.pad(z, (0, self.hidden - self.latent))[
-                None
-            ]  # (t, A, H), nodes of the A graphs still built
-            active = torch.arange(count, device=z.device)
-            arcs = Arcs.none(z.device)
-            final = z.new_zeros(
-                last, count, self.hidden
-            )  # states of the nodes when their graph stopped
-            exists = torch.ones_like(active, dtype=torch.bool)
-            num_nodes = torch.ones_like(active)
-            rows: list[Tensor] = []
-            # Node states persist, so a step depends on all steps before it: this is what `history` says.
-            for t in pyro.markov(range(1, last + 1), history=last):
-                h = prop(h.flatten(0, 1), *arcs.flat(len(active))).view_as(h)
-                if typed:
-                    final = torch.cat([final[:t].index_copy(1, active, h), final[t:]])
-                if batch is None and t == last:
-                    break
-                graph = readout(h, 0)
-                more = pyro.sample(
-                    f"add_node_{t}",
-                    dist.Bernoulli(logits=_spread(f_an(graph)[:, 0], active, count)).mask(exists),
-                    obs=None if batch is None else (batch.num_nodes > t).to(h),
-                )
-                exists = exists & (more > 0)
-                num_nodes = num_nodes + exists
-                stay = exists[active].nonzero()[:, 0]
-                if t == last or len(stay) == 0:
-                    break
-                if len(stay) < len(active):
-                    h, graph, arcs, active = (
-                        h[:, stay],
-                        graph[stay],
-                        arcs.only(stay, len(active)),
-                        active[stay],
-                    )
-                new = r_init(graph)
-                logits = f_ae(h, torch.cat([new, graph], -1)).transpose(0, 1)
-                row = pyro.sample(
-                    f"edges_{t}",
-                    dist.Categorical(logits=_spread(logits, active, count))
-                    .to_event(1)
-                    .mask(exists),
-                    obs=None if batch is None else batch.edges[:, t, :t],
-                )
-                rows.append(row * exists[:, None])
-                arcs = arcs.with_row(row[active])
-                h = torch.cat([h, new[None]])
-            types = self.sample_types(batch, final.transpose(0, 1), num_nodes)
-        return graphs_of_rows(rows, num_nodes, types) if batch is None else batch
+            if batch is None:
+                return self._draw(z)
+            self._score(z, batch)
+        return batch
+
+    def _draw(self, z: Tensor) -> GraphBatch:
+        """Graphs drawn from latents (B, D)."""
+        count, last = len(z), self.max_nodes
+        # Each look-up of a network of a PyroModule registers its parameters with Pyro: look them up once.
+        prop, readout, typed = self.prop.joined(), self.readout, self.f_type is not None
+        f_an, r_init, f_ae = self.f_an, self.r_init, self.f_ae
+        h = F.pad(z, (0, self.hidden - self.latent))[None]  # (t, A, H), of the A graphs still built
+        active = torch.arange(count, device=z.device)
+        arcs = Arcs.none(z.device)
+        final = z.new_zeros(
+            last, count, self.hidden
+        )  # states of the nodes when their graph stopped
+        exists = torch.ones_like(active, dtype=torch.bool)
+        num_nodes = torch.ones_like(active)
+        rows: list[Tensor] = []
+        # Node states persist, so a step depends on all steps before it: this is what `history` says.
+        for t in pyro.markov(range(1, last + 1), history=last):
+            h = prop(h.flatten(0, 1), *arcs.flat(len(active))).view_as(h)
+            if typed:
+                final = torch.cat([final[:t].index_copy(1, active, h), final[t:]])
+            if t == last:
+                break
+            graph = readout(h, 0)
+            logits = spread(f_an(graph)[:, 0], active, count)
+            more = pyro.sample(f"add_node_{t}", dist.Bernoulli(logits=logits).mask(exists))
+            exists = exists & (more > 0)
+            num_nodes = num_nodes + exists
+            stay = exists.index_select(0, active).nonzero()[:, 0]
+            if len(stay) == 0:
+                break
+            h, graph = h.index_select(1, stay), graph.index_select(0, stay)
+            arcs, active = arcs.only(stay, len(active)), active[stay]
+            new = r_init(graph)
+            logits = f_ae(h, torch.cat([new, graph], -1)).transpose(0, 1)
+            law = dist.Categorical(logits=spread(logits, active, count))
+            row = pyro.sample(f"edges_{t}", law.to_event(1).mask(exists))
+            rows.append(row * exists[:, None])
+            arcs = arcs.with_row(row.index_select(0, active))
+            h = torch.cat([h, new[None]])
+        types = self.sample_types(None, final.transpose(0, 1), num_nodes)
+        return graphs_of_rows(rows, num_nodes, types)
+
+    def _score(self, z: Tensor, batch: GraphBatch) -> None:
+        """The sites of observed graphs.
+
+        States depend on the graphs alone, not on what a network says of the next decision, so all states come first
+        and the networks of the decisions run once over those of all steps.
+        """
+        width, sizes = batch.width, batch.num_nodes
+        # The largest graphs first: those still built at any step are the first so many.
+        order = sizes.argsort(descending=True, stable=True)
+        built = (sizes[:, None] > torch.arange(width + 1, device=z.device)).sum(0).tolist()
+        prop, readout, r_init = self.prop.joined(), self.readout, self.r_init
+        graph_of, u, v = batch.edges.index_select(0, order).nonzero(as_tuple=True)
+        ends, late = torch.stack([u, v]), torch.maximum(u, v)
+        kinds = batch.edges.index_select(0, order)[graph_of, u, v]
+        h = F.pad(z, (0, self.hidden - self.latent)).index_select(0, order)[None]
+        graphs: list[Tensor] = []
+        nodes: list[Tensor] = []
+        news: list[Tensor] = []
+        final: list[Tensor] = []  # node states of the graphs that stopped at a step
+        for t in range(1, width + 1):
+            here, going = built[t - 1 : t + 1]  # graphs with at least t nodes, and with more
+            there = ((late < t) & (graph_of < here)).nonzero()[:, 0]
+            source, target = ends.index_select(1, there) * here + graph_of.index_select(0, there)
+            h = prop(h.flatten(0, 1), source, target, kinds.index_select(0, there)).view_as(h)
+            graphs.append(readout(h, 0))
+            if self.node_types > 1:
+                final.append(F.pad(h[:, going:], (0, 0, 0, 0, 0, width - t)))
+            if going == 0:
+                break
+            h = h[:, :going]
+            nodes.append(h)
+            news.append(r_init(graphs[-1][:going]))
+            h = torch.cat([h, news[-1][None]])
+        add, edges = self._logits(graphs, nodes, news, order, width)
+        for t in pyro.markov(range(1, len(graphs) + 1), history=width):
+            law = dist.Bernoulli(logits=add[t - 1]).mask(sizes >= t)
+            pyro.sample(f"add_node_{t}", law, obs=(sizes > t).to(z))
+            if t <= len(nodes):
+                rows = dist.Categorical(logits=edges[t - 1].narrow(1, 0, t))
+                law = rows.to_event(1).mask(sizes > t)
+                pyro.sample(f"edges_{t}", law, obs=batch.edges[:, t, :t])
+        if self.f_type is not None:
+            states = torch.cat(final[::-1], 1).index_select(1, order.argsort())
+            self.sample_types(batch, states.transpose(0, 1), sizes)
+
+    def _logits(
+        self,
+        graphs: list[Tensor],
+        nodes: list[Tensor],
+        news: list[Tensor],
+        order: Tensor,
+        width: int,
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """For every step, of adding a node (B,) and of the types of its edges (B, n, types), from states by step.
+
+        Graph ``order[i]`` is the i-th in the states; steps that it does not reach get zeros.
+        """
+        count, counts = len(order), [len(x) for x in graphs]
+        step = torch.repeat_interleave(torch.tensor(counts, device=order.device))
+        row = step * count + torch.cat([order[:c] for c in counts])
+        add = self.f_an(torch.cat(graphs))[:, 0]
+        add = add.new_zeros(len(graphs) * count).index_copy(0, row, add).view(-1, count)
+        if not nodes:
+            return add.unbind(0), ()
+        built = [x.shape[1] for x in nodes]
+        context = torch.cat(
+            [torch.cat(news), torch.cat([g[:c] for g, c in zip(graphs, built, strict=False)])], 1
+        )
+        which: list[Tensor] = []  # of each pair, its context,
+        place: list[Tensor] = []  # and where it goes
+        start = 0
+        for t, c in enumerate(built, 1):
+            which.append(torch.arange(start, start + c, device=order.device).repeat(t))
+            old = torch.arange(t, device=order.device)
+            place.append((((t - 1) * count + order[:c]) * width + old[:, None]).flatten())
+            start += c
+        states = torch.cat([x.flatten(0, 1) for x in nodes])
+        logits = self.f_ae.pairs(states, context, torch.cat(which))
+        edges = logits.new_zeros(len(nodes) * count * width, logits.shape[1])
+        edges = edges.index_copy(0, torch.cat(place), logits)
+        return add.unbind(0), edges.view(len(nodes), count, width, -1).unbind(0)
 
     def prior(self) -> dist.TorchDistribution:
         """p(z)."""
@@ -200,8 +274,14 @@ def check_types(story: Typed, batch: GraphBatch | None) -> None:
         )
 
 
-def _spread(values: Tensor, active: Tensor, count: int) -> Tensor:
-    """(B, ...) values from those (A, ...) of the active graphs, zero for the others, whose sites are masked."""
+def spread(values: Tensor, active: Tensor, count: int) -> Tensor:
+    """(B, ...) values from those (A, ...) of the active graphs, zero for the others, whose sites are masked.
+
+    Arguments:
+        values: of A graphs.
+        active: (A,) int64 which they are, rising.
+        count: B.
+    """
     if len(active) == count:
         return values
     return values.new_zeros(count, *values.shape[1:]).index_copy(0, active, values)

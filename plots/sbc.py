@@ -35,9 +35,10 @@ def sbc(
     One line a statistic: the share of truths with at most so many draws below them, less what is
     expected. The dark band holds one such line, everywhere at once, with probability 1 - ``level``,
     the light one all of them: a right inference leaves it with a probability of at most ``level``.
-    Statistics that are off at this family-wise level (as :meth:`SBC.summary` has it) are coloured and
-    named, the worst first. Draws that are too narrow rise first and fall below zero then; draws that
-    are too wide fall first; a bias bends the line to one side: below zero, truths lie above the draws.
+    Statistics that are off at this family-wise level (as :meth:`~graphlore.inference.SBC.summary`
+    has it) are coloured and named, the worst first. Draws that are too narrow rise first and fall
+    below zero then; draws that are too wide fall first; a bias bends the line to
+    one side: below zero, truths lie above the draws.
 
     Args:
         result: What :func:`graphlore.inference.sbc` found.

@@ -537,7 +537,7 @@ def test_a_pickle_in_place_of_any_file_is_not_run(saved):
 
 def test_no_source_file_unpickles():
     folder = Path(graphlore.__file__).parent
-    files = [folder / "cli.py", *(p for r in graphlore._ROOMS for p in (folder / r).glob("*.py"))]
+    files = [p for r in (*graphlore._ROOMS, "cli") for p in (folder / r).glob("*.py")]
     assert len(files) > 30
     bad = re.compile(
         r"import (pickle|dill|joblib|marshal|shelve)|from (pickle|dill|joblib)|torch\.load"

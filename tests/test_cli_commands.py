@@ -388,6 +388,8 @@ def test_an_interrupted_program_ends_with_130(tmp_path):
         stderr=subprocess.PIPE,
         cwd=tmp_path,
         text=True,
+        # a suite that runs in the background of a shell was told to ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
         deadline = time.monotonic() + 120

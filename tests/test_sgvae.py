@@ -94,6 +94,9 @@ def destructor_by_hand(guide: Destructor, edges, types, removed: list[int]):
         scores = torch.stack([guide.f_r(h[v])[0] for v in left])
         total = total + log_softmax(scores, 0)[left.index(r)]
         left.remove(r)
+        for v in left:
+            if guide.parting is not None and (kind := int(edges[r, v])):
+                h[v] = h[v] + guide.parting.weight[kind - 1]
     if guide.readout is not None:
         return total, gated(guide.readout, h) if whole is None else whole
     return total, h[left[0]]
@@ -125,9 +128,9 @@ def test_constructor_by_hand(width: int) -> None:
 
 
 @pytest.mark.parametrize("source", ["last", "readout"])
-@pytest.mark.parametrize("width", [4, 6])
-def test_destructor_by_hand(source: str, width: int) -> None:
-    _, guide = story_and_guide(source=source)
+@pytest.mark.parametrize(("width", "parting"), [(4, True), (6, True), (4, False)])
+def test_destructor_by_hand(source: str, width: int, parting: bool) -> None:
+    _, guide = story_and_guide(source=source, parting=parting)
     batch = TYPED.batch(width=width)
     total, trace = log_probs(guide, batch)
     order = trace.nodes["_RETURN"]["value"]
