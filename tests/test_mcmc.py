@@ -283,7 +283,7 @@ def test_diagnostics(posterior):
     together = z[..., :, None] == z[..., None, :]
     pairs = together[..., *np.triu_indices(34, 1)].mean()
     assert table.loc["shared", "mean"] == pytest.approx(pairs, rel=1e-5)
-    expected = float(az.rhat(posterior.sample_stats[["lp"]])["lp"])
+    expected = float(az.rhat(xr.Dataset({"lp": posterior.sample_stats["lp"]}))["lp"])
     assert table.loc["lp", "r_hat"] == pytest.approx(expected)
     with pytest.raises(ValueError, match="at least four draws"):
         mcmc_diagnostics(fit_mcmc(SBM(34, 2), KARATE, draws=2, warmup=0, chains=1))
