@@ -11,13 +11,12 @@ dropped.
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from by_seed import run_seeds
 
 import graphlore as gl
 
@@ -65,19 +64,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    options.out.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for seed in options.seeds:
-        rows.append(run(seed, options))
-        print(json.dumps(rows[-1]), flush=True)
-    columns = [name for name in rows[0] if name != "seed"]
-    lines = [f"| seed | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    lines += [f"| {row['seed']} | {' | '.join(f'{row[c]:.3f}' for c in columns)} |" for row in rows]
-    means = [f"{statistics.mean(row[c] for row in rows):.3f}" for c in columns]
-    lines.append(f"| mean | {' | '.join(means)} |")
-    (options.out / f"sggn_{options.family}.md").write_text("\n".join(lines) + "\n")
-    (options.out / f"sggn_{options.family}.json").write_text(json.dumps(rows, indent=1))
-    print("\n".join(lines))
+    columns = {
+        name: name.replace("_", " ")
+        for name in ("valid", "nll", "cpu_seconds_an_epoch", "cpu_seconds")
+    }
+    run_seeds(
+        lambda seed: run(seed, options),
+        options.seeds,
+        options.out,
+        f"sggn_{options.family}",
+        columns,
+    )
 
 
 if __name__ == "__main__":

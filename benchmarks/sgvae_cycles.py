@@ -12,8 +12,6 @@ among 20,000 draws; mutual information of z and x; mean length along the latent 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import torch
+from by_seed import run_seeds
 
 import graphlore as gl
 
@@ -120,11 +119,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    options.out.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for seed in options.seeds:
-        rows.append(run(seed, options))
-        print(json.dumps(rows[-1]), flush=True)
     columns = {
         "valid": "valid of 1,000",
         "nll_iwae": "class NLL, IWAE",
@@ -134,17 +128,7 @@ def main() -> None:
         "span": "range of mean lengths",
         "cpu_seconds_an_epoch": "CPU-s an epoch",
     }
-    lines = [f"| seed | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
-    lines += [f"| {row['seed']} | {' | '.join(f'{row[c]:.3f}' for c in columns)} |" for row in rows]
-    summaries = {"mean": statistics.mean}
-    if len(rows) > 1:
-        summaries["standard deviation"] = statistics.stdev
-    for name, of in summaries.items():
-        values = [f"{of(row[c] for row in rows):.3f}" for c in columns]
-        lines.append(f"| {name} | {' | '.join(values)} |")
-    (options.out / "sgvae_cycles.md").write_text("\n".join(lines) + "\n")
-    (options.out / "sgvae_cycles.json").write_text(json.dumps(rows, indent=1))
-    print("\n".join(lines))
+    run_seeds(lambda seed: run(seed, options), options.seeds, options.out, "sgvae_cycles", columns)
 
 
 if __name__ == "__main__":

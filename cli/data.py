@@ -9,6 +9,7 @@ import typer
 
 from .options import AsJson, Header, complete_graph
 from .output import print_json, print_numbers, print_table, say
+from .runs import names_of
 
 if TYPE_CHECKING:
     from ..data import EdgeList, Graph
@@ -92,7 +93,7 @@ def _facts(graph: Graph, listed: EdgeList | None) -> dict[str, Any]:
         nx.weakly_connected_components(net) if graph.directed else nx.connected_components(net)
     )
     degree = graph.degrees
-    names = graph.names or [str(i) for i in range(graph.num_nodes)]
+    names = names_of(graph)
     top = degree.argsort(descending=True, stable=True)[:3].tolist()
     facts: dict[str, Any] = {
         "nodes": graph.num_nodes,

@@ -206,7 +206,8 @@ def groups_to_arviz(
         sample_stats: what is known of the draws, (chain, draw) each.
         prior: draws of the prior of the same story and graph, with the same dyads kept.
     """
-    first = [*chains, *([] if prior is None else [prior])][0]
+    alone = [] if prior is None else [prior]
+    first = [*chains, *alone][0]
     story, graph = first.story, first.graph
     observed, constant = first.observed()
     coords: dict[str, Any] = {
@@ -226,7 +227,6 @@ def groups_to_arviz(
     }
     if first.pairs is not None:
         coords["dyad"] = np.arange(first.pairs.shape[1])
-    alone = [] if prior is None else [prior]
     return to_arviz(
         {
             "posterior": _stack([c.latents for c in chains]),

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..models.concrete import Concrete, StraightThrough
 from .settings import FitSettings
+from .told import attributes_set
 
 __all__ = ["as_fitted", "exact_memberships"]
 
@@ -18,21 +19,8 @@ Relaxation = Concrete | StraightThrough
 def exact_memberships(*modules: Any) -> Iterator[None]:
     with ExitStack() as stack:
         for module in modules:
-            stack.enter_context(_set_relaxation(module, None))
+            stack.enter_context(attributes_set(module, relaxation=None))
         yield
-
-
-@contextmanager
-def _set_relaxation(module: Any, relaxation: Relaxation | None) -> Iterator[None]:
-    if not hasattr(module, "relaxation"):
-        yield
-        return
-    before = module.relaxation
-    module.relaxation = relaxation
-    try:
-        yield
-    finally:
-        module.relaxation = before
 
 
 def as_fitted(story: Any, guide: Any, settings: FitSettings) -> AbstractContextManager[Any]:
@@ -58,5 +46,5 @@ def as_fitted(story: Any, guide: Any, settings: FitSettings) -> AbstractContextM
 def _both_relaxed(
     story: Any, guide: Any, prior: Relaxation, posterior: Relaxation
 ) -> Iterator[None]:
-    with _set_relaxation(story, prior), _set_relaxation(guide, posterior):
+    with attributes_set(story, relaxation=prior), attributes_set(guide, relaxation=posterior):
         yield

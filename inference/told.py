@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-__all__ = ["as_told"]
+__all__ = ["as_told", "attributes_set"]
 
 _AS_TOLD: dict[str, Any] = {
     "relaxation": None,
@@ -16,14 +16,19 @@ _AS_TOLD: dict[str, Any] = {
 }
 
 
-@contextmanager
-def as_told(story: Any) -> Iterator[None]:
+def as_told(story: Any) -> AbstractContextManager[None]:
     """Set what relaxes, subsamples or tempers the story aside for the length of a block."""
-    before = {name: getattr(story, name) for name in _AS_TOLD if hasattr(story, name)}
+    return attributes_set(story, **_AS_TOLD)
+
+
+@contextmanager
+def attributes_set(module: Any, **values: Any) -> Iterator[None]:
+    """Set those of the attributes that a module has, for the length of a block."""
+    before = {name: getattr(module, name) for name in values if hasattr(module, name)}
     try:
         for name in before:
-            setattr(story, name, _AS_TOLD[name])
+            setattr(module, name, values[name])
         yield
     finally:
         for name, value in before.items():
-            setattr(story, name, value)
+            setattr(module, name, value)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,35 @@ def _global_state() -> Iterator[None]:
         yield
     after = _global_settings()
     assert after == before, f"changed: {[name for name in after if after[name] != before[name]]}"
+
+
+@pytest.fixture
+def pictures_closed() -> Iterator[None]:
+    """Figures are closed behind a test, which fails if it changes a setting of matplotlib."""
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    before = dict(mpl.rcParams)
+    yield
+    plt.close("all")
+    assert dict(mpl.rcParams) == before, "a picture changed rcParams"
+
+
+@pytest.fixture
+def main(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[Any, str, str]]:
+    """``graphlore ...`` as the installed script runs it: (exit code, stdout, stderr)."""
+    from graphlore import cli
+
+    def call(*arguments: object) -> tuple[Any, str, str]:
+        monkeypatch.setattr(sys, "argv", ["graphlore", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capsys.readouterr()
+        return end.value.code, out, err
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -11,21 +11,14 @@ import sys
 
 import pytest
 import torch
-from typer.testing import CliRunner
+from command_line import ok
 
 from graphlore import cli, inference, plots
 from graphlore.data import karate, random_split, read_graph, write_npz
 from graphlore.inference import Fit, from_netcdf
 
-RUN = CliRunner()
 FEW = ["--steps", "4", "--draws", "12", "--truncation", "4"]
 KNOWN = "karate, cora, citeseer, pubmed"
-
-
-def ok(*arguments):
-    result = RUN.invoke(cli.app, [str(a) for a in arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +27,6 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "karate"
     result = ok("fit", "karate", "--out", folder, "--hold-out", "--json", "--seed", "3", *FEW)
     return folder, result
-
-
-@pytest.fixture
-def main(monkeypatch, capsys):
-    """``graphlore ...`` as the installed script runs it: (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["graphlore", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return end.value.code, out, err
-
-    return call
 
 
 @pytest.fixture

@@ -12,20 +12,12 @@ import time
 
 import pytest
 import torch
-from typer.testing import CliRunner
+from command_line import ok
 
 import graphlore
-from graphlore import cli, inference
+from graphlore import inference
 from graphlore.data import Graph, karate, random_split, write_npz
 from graphlore.inference import Fit, Recipe, fit_recipe
-
-RUN = CliRunner()
-
-
-def ok(*arguments):
-    result = RUN.invoke(cli.app, [str(a) for a in arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result
 
 
 def told(*arguments):
@@ -43,18 +35,6 @@ def program(*arguments, cwd=None, **environment):
         cwd=cwd,
         env={**os.environ, **environment},
     )
-
-
-@pytest.fixture
-def main(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["graphlore", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return end.value.code, out, err
-
-    return call
 
 
 def saved(folder, model, graph, fit=None, **story):

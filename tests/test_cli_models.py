@@ -5,20 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from typer.testing import CliRunner
+from command_line import ok
 
-from graphlore import cli
 from graphlore.data import karate
 from graphlore.inference import Fit, InferenceError, Recipe, fit, from_netcdf
 
-RUN = CliRunner()
 FEW = ["--steps", "3", "--draws", "8", "--quiet"]
-
-
-def ok(*arguments):
-    result = RUN.invoke(cli.app, [str(a) for a in arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result
 
 
 @pytest.mark.parametrize(

@@ -169,12 +169,7 @@ def club() -> tuple[FakeGraph, Any, np.ndarray, np.ndarray]:
     return graph, *fake_result(graph, 4, 100)
 
 
-@pytest.fixture(autouse=True)
-def _close_figures() -> Any:
-    before = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == before, "a picture changed rcParams"
+pytestmark = pytest.mark.usefixtures("pictures_closed")
 
 
 # --- orders ---------------------------------------------------------------------------------------

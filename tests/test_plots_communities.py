@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import matplotlib as mpl
@@ -21,13 +20,7 @@ from graphlore.inference._arviz import to_arviz
 from graphlore.plots import _layout, _read
 from graphlore.plots import _style as st
 
-
-@pytest.fixture(autouse=True)
-def _close_figures() -> Iterator[None]:
-    before = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == before, "a picture changed rcParams"
+pytestmark = pytest.mark.usefixtures("pictures_closed")
 
 
 def overlapping(b: np.ndarray) -> Any:

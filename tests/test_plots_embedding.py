@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import arviz as az
@@ -10,7 +9,6 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,13 +20,7 @@ from graphlore import plots
 from graphlore.inference._arviz import to_arviz
 from graphlore.plots import _style as st
 
-
-@pytest.fixture(autouse=True)
-def _close_figures() -> Iterator[None]:
-    before = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == before, "a picture changed rcParams"
+pytestmark = pytest.mark.usefixtures("pictures_closed")
 
 
 def embedded(z: np.ndarray, **more: np.ndarray) -> Any:

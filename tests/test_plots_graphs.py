@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import matplotlib as mpl
 
 mpl.use("Agg")
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -20,13 +18,7 @@ import graphlore as gl
 from graphlore import plots
 from graphlore.plots.film import _NEW
 
-
-@pytest.fixture(autouse=True)
-def _close_figures() -> Iterator[None]:
-    before = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == before, "a picture changed rcParams"
+pytestmark = pytest.mark.usefixtures("pictures_closed")
 
 
 def shown(panel: Any, image: int = 0) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import matplotlib as mpl
@@ -16,13 +15,7 @@ import pytest
 import graphlore as gl
 from graphlore import plots
 
-
-@pytest.fixture(autouse=True)
-def _close_figures() -> Iterator[None]:
-    before = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == before, "a picture changed rcParams"
+pytestmark = pytest.mark.usefixtures("pictures_closed")
 
 
 @pytest.fixture(scope="module")
