@@ -12,6 +12,7 @@ from torch import Tensor
 from ..data import Graph
 from .elbo import InferenceError
 from .held_out import HeldOut
+from .optimizer_state import optimizer_tensors, put_optimizer, put_random, random_tensors
 from .run import Run
 from .settings import FitSettings
 from .tensor_files import read_tensors, write_tensors
@@ -52,7 +53,7 @@ class Checkpoints:
         }
         self._good = {k: v.clone() for k, v in run.weights().items()}
         self._proposed: tuple[dict[str, Tensor], str] | None = None
-        self._random_states: tuple[Tensor, Tensor | None] | None = None
+        self._random_states: dict[str, Tensor] | None = None
 
     def propose(self) -> None:
         """Remember the present state; it becomes the last good one if the next step finds it sound."""
@@ -103,8 +104,9 @@ class Checkpoints:
             plain = json.loads(metadata["run"])
             before = FitSettings.from_dict(plain["settings"])
             identity, values = plain["identity"], {name: plain[name] for name in _PLAIN}
-            random_state = tensors.pop("random")
-            device_state = tensors.pop("random_device", None)  # where it fits on a GPU
+            random_states = {"random": tensors.pop("random")}
+            if "random_device" in tensors:
+                random_states["random_device"] = tensors.pop("random_device")
         except (KeyError, TypeError, ValueError) as error:
             raise InferenceError(f"{self.file} is no checkpoint of a fit: {error}") from None
         if before != self.settings:
@@ -125,15 +127,12 @@ class Checkpoints:
         values["history"] = {**self.run.history, **values["history"]}
         for name, value in values.items():
             setattr(self.run, name, value)
-        self._random_states = random_state, device_state
+        self._random_states = random_states
 
     def load_random_state(self) -> None:
         """Set torch's generators to where the checkpoint left them."""
         if self._random_states is not None:
-            here, there = self._random_states
-            torch.set_rng_state(here.cpu())
-            if there is not None and torch.device(self.settings.device).type == "cuda":
-                torch.cuda.set_rng_state(there.cpu(), self.settings.device)
+            put_random(self._random_states, self.settings.device)
 
     def _tensors(self) -> dict[str, Tensor]:
         run = self.run
@@ -141,11 +140,8 @@ class Checkpoints:
         found |= {f"average.{k}": v for k, v in run.average.items()}
         found |= {f"best.{k}": v for k, v in run.best.items()}
         found |= {f"baseline.{k}": v for k, v in run.elbo.averages.get_extra_state().items()}
-        for i, state in run.optimizer.state_dict()["state"].items():
-            found |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
-        found["random"] = torch.get_rng_state()
-        if torch.device(self.settings.device).type == "cuda":
-            found["random_device"] = torch.cuda.get_rng_state(self.settings.device)
+        found |= {f"optimizer.{k}": v for k, v in optimizer_tensors(run.optimizer).items()}
+        found |= random_tensors(self.settings.device)
         return {k: v.detach().clone() for k, v in found.items()}
 
     def _plain(self) -> str:
@@ -171,14 +167,7 @@ class Checkpoints:
         self._good = parts["weights"]
         run.average, run.best = parts.get("average", {}), parts.get("best", {})
         run.elbo.averages.set_extra_state(parts.get("baseline", {}))
-        optimizer = run.optimizer.state_dict()
-        for name, tensor in parts.get("optimizer", {}).items():
-            i, _, key = name.partition(".")
-            # torch keeps the step counter of Adam on the CPU
-            optimizer["state"].setdefault(int(i), {})[key] = (
-                tensor.cpu() if key == "step" else tensor
-            )
-        run.optimizer.load_state_dict(optimizer)
+        put_optimizer(run.optimizer, parts.get("optimizer", {}))
 
 
 def _described(module: Any) -> dict[str, Any]:
