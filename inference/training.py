@@ -22,6 +22,7 @@ from .fitted import Fit
 from .held_out import HeldOut, HeldOutLabels, HeldOutLinks, chosen_by
 from .local_expectation import LocalExpectationELBO
 from .lock import locked
+from .memory import check_fit_memory
 from .progress import ProgressBar
 from .relaxation import as_fitted, exact_memberships
 from .removal import check_removals, remove_communities
@@ -73,7 +74,8 @@ def fit(
         ValueError: settings that contradict each other or the story; held-out labels that the story cannot predict or
             the graph already tells.
         InferenceError: an objective or gradient that is not finite. Story and guide then hold the last good state,
-            and so does the checkpoint. Or a folder that cannot be written to, or that another process writes to.
+            and so does the checkpoint. Or a folder that cannot be written to, or that another process writes to; or
+            a fit that takes more memory than there is.
     """
     if settings is not None and options:
         raise ValueError(f"give settings or options, not both: {sorted(options)}")
@@ -90,6 +92,7 @@ def fit(
         raise ValueError("resume=True needs the folder that holds the checkpoint")
     if settings.remove_every:
         check_removals(guide)
+    check_fit_memory(story, guide, graph, settings)
     with nullcontext() if folder is None else locked(folder):
         return _fit(
             story,
