@@ -11,6 +11,7 @@ import numpy as np
 import scipy.io
 import scipy.sparse as sp
 
+from .archives import arrays_of, write_arrays
 from .convert import from_edges, from_networkx
 from .edgelists import SUFFIXES as _EDGE_LISTS
 from .edgelists import graph_of_edge_list
@@ -109,10 +110,7 @@ def _matrix_options(weights: bool | str, options: dict[str, Any]) -> dict[str, A
 def _read_npz(
     path: Path, *, weights: bool | str, directed: bool | None = None, **options: Any
 ) -> Graph:
-    with np.load(path, allow_pickle=False) as file:
-        if not hasattr(file, "files"):
-            raise GraphError("not an .npz archive.")
-        arrays = {key: file[key] for key in file.files}
+    arrays = arrays_of(path)
     if {"format", "shape", "data"} <= arrays.keys():
         matrix = sp.load_npz(path)
         return from_scipy(matrix, directed=bool(directed), **_matrix_options(weights, options))
@@ -208,11 +206,7 @@ def write_npz(graph: Graph, path: str | Path) -> Path:
         arrays["x_shape"] = np.array(shape)
     elif graph.features is not None:
         arrays["x"] = graph.features.numpy()
-    try:
-        np.savez_compressed(path, **arrays)
-    except OSError as error:
-        raise GraphError(f"Could not write {path}: {error}.") from error
-    return path
+    return write_arrays(path, arrays)
 
 
 def _read_npy(path: Path, *, weights: bool | str, **options: Any) -> Graph:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .archives import read_arrays
 from .dyads import orient
 from .graph import Graph
 from .graphbatch import GraphBatch
@@ -358,11 +359,7 @@ def read_graphset(
         GraphError: If the file cannot be read or lacks an array.
     """
     path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, AttributeError) as error:
-        raise GraphError(f"{path} is no .npz archive that can be read: {error}.") from error
+    arrays = read_arrays(path)
     wanted = ["num_nodes", "edge_index", "edge_ptr", *(n for n in (node_types, edge_types) if n)]
     if lacking := [name for name in wanted if name not in arrays]:
         raise GraphError(

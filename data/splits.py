@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .archives import read_arrays, write_arrays
 from .dyads import normal_dyads
 from .graph import Graph
 from .validation import GraphError, few, few_pairs, plural
@@ -48,7 +49,11 @@ class Split:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write the pairs as an npz file that :func:`given_split` reads back with the full graph."""
+        """Write the pairs as an npz file that :func:`given_split` reads back with the full graph.
+
+        Raises:
+            GraphError: If the file cannot be written.
+        """
         arrays = {
             "train_edges": _without(self.full.edge_index, self.train.missing, self.full.num_nodes),
             "val_edges": self.val_edges,
@@ -56,11 +61,9 @@ class Split:
             "val_edges_false": self.val_non_edges,
             "test_edges_false": self.test_non_edges,
         }
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         columns = {name: pairs.cpu().numpy().T for name, pairs in arrays.items()}
-        np.savez_compressed(path, allow_pickle=False, num_nodes=self.full.num_nodes, **columns)
-        return path
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return write_arrays(path, {"num_nodes": self.full.num_nodes, **columns})
 
     def pairs(self, part: Literal["val", "test"]) -> tuple[Tensor, Tensor]:
         """The held-out dyads of one part and their truth.
@@ -220,10 +223,9 @@ def _read_given(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
         arrays = dict(source)
     else:
         try:
-            with np.load(source, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in file.files}
-        except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise GraphError(f"Could not read the split {source}: {error}") from error
+            arrays = read_arrays(source)
+        except GraphError as error:
+            raise GraphError(f"Could not read the split {source}: {error}") from error.__cause__
     lacking = [key for key in _GIVEN if key not in arrays]
     if lacking:
         raise GraphError(

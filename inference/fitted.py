@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,10 +12,9 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from ..data import Graph, GraphError, Split, read_graph, write_npz
+from ..data import Graph, Split
 from . import classify, generate, predict
 from . import evaluate as evaluation
-from .checkpoint import read_tensors, write_tensors
 from .draws import chunk_size, evaluation_mode, posterior_traces
 from .elbo import InferenceError
 from .groups import Unit
@@ -24,6 +22,7 @@ from .numbering import fit_numbering, order_in_words
 from .posterior import as_attribute, environment, posterior_data, predictive_number
 from .recipe import Recipe
 from .relaxation import exact_memberships
+from .run_files import read_run, write_run
 from .seeds import seeded
 from .settings import FitSettings
 
@@ -249,13 +248,11 @@ class Fit:
         return {k: as_attribute(v) for k, v in found.items()}
 
     def save(self, folder: str | Path) -> Path:
-        """Write settings.json, weights.safetensors, history.json, graph.npz; each replaces its forerunner whole.
+        """Write settings.json, weights.safetensors, history.json, graph.npz: all of them, or none.
 
         Raises:
-            InferenceError: the folder cannot be written to.
+            InferenceError: the folder cannot be written to, or another process writes there.
         """
-        folder = Path(folder)
-        write_tensors(folder / "weights.safetensors", _weights(self.story, self.guide))
         settings = {
             "story": {"name": type(self.story).__name__, **self.story.options},
             "guide": {"name": type(self.guide).__name__, **self.guide.options},
@@ -265,31 +262,19 @@ class Fit:
             "graph": {"title": self.graph.title, "fingerprint": self.graph.fingerprint()},
             "environment": self.environment,
         }
-        try:
-            _write_text(folder / "settings.json", json.dumps(settings, indent=2))
-            _write_text(folder / "history.json", json.dumps(self.history))
-            write_npz(self.graph.to("cpu"), folder / "graph.partial.npz")
-            os.replace(folder / "graph.partial.npz", folder / "graph.npz")
-        except (OSError, GraphError) as error:
-            raise InferenceError(f"cannot write to {folder}: {error}") from None
-        return folder
+        return write_run(
+            folder, settings, _weights(self.story, self.guide), self.history, self.graph
+        )
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """Read back what :meth:`save` wrote; nothing in the folder is executed or unpickled.
 
         Raises:
-            InferenceError: a file is missing or damaged.
+            InferenceError: a file is missing or damaged, or not of the same save as the others.
         """
         folder = Path(folder)
-        settings, history = (
-            _read_json(folder / "settings.json"),
-            _read_json(folder / "history.json"),
-        )
-        try:
-            graph = read_graph(folder / "graph.npz")
-        except GraphError as error:
-            raise InferenceError(str(error)) from None
+        settings, tensors, history, graph = read_run(folder)
         try:
             recipe = Recipe(**{name: settings[name] for name in ("story", "guide", "fit")})
             story, guide = recipe.restore(graph)
@@ -298,7 +283,6 @@ class Fit:
             raise InferenceError(
                 f"{folder / 'settings.json'} does not describe a fit: {error}"
             ) from None
-        tensors, _ = read_tensors(folder / "weights.safetensors")
         try:
             for part, module in (("story", story), ("guide", guide)):
                 own = {
@@ -341,20 +325,3 @@ def _of_nodes(story: Any, trace: Any) -> dict[str, Tensor]:
 def _weights(story: nn.Module, guide: nn.Module) -> dict[str, Tensor]:
     parts = (("story", story), ("guide", guide))
     return {f"{part}.{k}": v for part, module in parts for k, v in module.state_dict().items()}
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InferenceError(
-            f"there is no file {path}: is {path.parent} the folder of a fit?"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InferenceError(f"{path} is damaged: {error}") from None
