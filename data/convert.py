@@ -160,7 +160,7 @@ def _encode_labels(values: Iterable[Any]) -> tuple[np.ndarray, list[str] | None]
     given = list(values)
     known = [v for v in given if v is not None]
     if all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in known):
-        return np.array([-1 if v is None else int(v) for v in given], dtype=np.int64), None
+        return np.array([-1 if v is None else int(v) for v in given]), None
     words = sorted({str(v) for v in known})
     place = {word: i for i, word in enumerate(words)}
     return np.array([-1 if v is None else place[str(v)] for v in given], dtype=np.int64), words
@@ -227,8 +227,8 @@ def from_networkx(
     elif nodes != list(range(len(nodes))):
         options.setdefault("names", nodes)
     options.setdefault("directed", graph.is_directed())
-    if graph.name:
-        options.setdefault("title", str(graph.name))
+    if isinstance(graph.name, str) and graph.name:
+        options.setdefault("title", graph.name)
     return Graph(len(nodes), np.array(ends, dtype=np.int64).reshape(-1, 2).T, **options)
 
 

@@ -25,10 +25,12 @@ from .fingerprint import fingerprint_of
 from .selection import check_selection, fields_of_selection
 from .validation import (
     GraphError,
+    check_not_mostly_isolated,
     node_count,
     node_ids,
     normal_features,
     normal_labels,
+    normal_title,
     normal_words,
     plural,
     words_of_labels,
@@ -124,6 +126,7 @@ class Graph:
         """
         count = node_count(num_nodes)
         edges, strengths = normal_edges(edge_index, count, directed, clean, weights)
+        check_not_mostly_isolated(count, edges.shape[1])
         device = edges.device
         sides = None if parts is None else normal_parts(parts, count, directed).to(device)
         check_across(edges, sides, "edge")
@@ -147,7 +150,7 @@ class Graph:
             "label_names": words_of_labels(label_names, classes),
             "feature_names": None,
             "directed": bool(directed),
-            "title": str(title),
+            "title": normal_title(title),
         }
         if feature_names is not None:
             if features is None:

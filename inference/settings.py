@@ -152,9 +152,15 @@ class FitSettings:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> FitSettings:
-        """The inverse of :meth:`to_dict`, from JSON too (lists for tuples)."""
+        """The inverse of :meth:`to_dict`, from JSON too (lists for tuples).
+
+        Raises:
+            ValueError: no table of settings, one that is not known, or a value outside its range.
+        """
+        if not isinstance(values, dict):
+            raise ValueError(f"fit settings are a table of names and values, not {values!r:.60}")
         known = {f.name for f in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
+        unknown = sorted(map(str, set(values) - known))
         if unknown:
             raise ValueError(f"unknown fit setting(s) {unknown}; known are {sorted(known)}")
         fixed: dict[str, Any] = {
@@ -165,7 +171,7 @@ class FitSettings:
 
 def _require(holds: bool, name: str, value: object, allowed: str) -> None:
     if not holds:
-        raise ValueError(f"{name} must be {allowed}, not {value!r}")
+        raise ValueError(f"{name} must be {allowed}, not {value!r:.60}")
 
 
 def _is_whole(value: object) -> bool:
