@@ -221,7 +221,9 @@ def read_pairs(path: str | Path, graph: Graph) -> Tensor:
                     raise GraphError(f"line {number}: {_no_node(name, known, graph)}")
                 ids[side, place] = known[name]
             if pair[0] == pair[1]:
-                raise GraphError(f"line {number}: {short(repr(name))} with itself is no pair of nodes.")
+                raise GraphError(
+                    f"line {number}: {short(repr(name))} with itself is no pair of nodes."
+                )
     except FileNotFoundError:
         raise GraphError(f"No such file: {path}.") from None
     except PermissionError:

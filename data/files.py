@@ -14,7 +14,6 @@ import numpy as np
 import scipy.io
 import scipy.sparse as sp
 
-from .numpy_files import read_array, read_arrays, scalar
 from .convert import from_edges, from_networkx
 from .edgelists import SUFFIXES as _EDGE_LISTS
 from .edgelists import graph_of_edge_list
@@ -22,6 +21,7 @@ from .graph import Graph
 from .matrices import from_dense, from_scipy
 from .networkx_files import SUFFIXES as _NETWORKX
 from .networkx_files import read_networkx
+from .numpy_files import read_array, read_arrays, scalar
 from .validation import GraphError
 
 __all__ = ["read_graph", "write_npz"]
@@ -69,6 +69,9 @@ def read_graph(path: str | Path, *, weights: bool | str = False, **options: Any)
         raise GraphError(f"{path} is a folder; give a file: {_FORMS}.")
     if not isinstance(weights, bool | str):
         raise GraphError(f"weights must be True, False or a word, got {type(weights).__name__}.")
+    of_text = [] if suffix in _EDGE_LISTS else sorted({"sep", "header"} & options.keys())
+    if of_text:
+        raise GraphError(f"{' and '.join(of_text)} is for edge lists, and {path.name} is none.")
     options.setdefault("title", path.stem)
     try:
         if suffix in _EDGE_LISTS:
@@ -106,7 +109,7 @@ def _read(parser: Callable[[Path], Any], path: Path) -> Any:
         told = " ".join(str(error).split())[:200]
         if isinstance(error, KeyError):
             told = f"it lacks {told}"
-        elif not isinstance(error, ValueError | SyntaxError | OSError | ExpatError | nx.NetworkXException):
+        elif not isinstance(error, SyntaxError | OSError | ExpatError | nx.NetworkXException):
             told = "its content does not follow the form"
         raise GraphError(f"not a well-formed {path.suffix.lower()} file: {told}.") from error
 
@@ -258,7 +261,10 @@ def _read_npy(path: Path, *, weights: bool | str, **options: Any) -> Graph:
 
 def _read_mtx(path: Path) -> Any:
     """The matrix, if the file can be as long as its header says: SciPy makes room for it first."""
-    rows, cols, entries, form, *_ = scipy.io.mminfo(path)
+    try:
+        rows, cols, entries, form, *_ = scipy.io.mminfo(path)
+    except ValueError as error:
+        raise GraphError(f"not a well-formed .mtx file: {error!s:.200}.") from error
     size = path.stat().st_size
     # an entry of an array has two bytes, and those of a symmetric one come once; a coordinate has four
     least = rows * cols - rows if form == "array" else 4 * entries
@@ -266,4 +272,7 @@ def _read_mtx(path: Path) -> Any:
         raise GraphError(
             f"the header says {rows} x {cols} with {entries} entries, too many for {size} bytes."
         )
-    return scipy.io.mmread(path)
+    try:
+        return scipy.io.mmread(path)
+    except (ValueError, OverflowError) as error:
+        raise GraphError(f"not a well-formed .mtx file: {error!s:.200}.") from error

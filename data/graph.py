@@ -26,6 +26,7 @@ from .selection import check_selection, fields_of_selection
 from .validation import (
     GraphError,
     check_not_mostly_isolated,
+    flag,
     node_count,
     node_ids,
     normal_features,
@@ -125,6 +126,14 @@ class Graph:
             GraphError: On any input that is not a simple graph with at least one observed dyad.
         """
         count = node_count(num_nodes)
+        directed, clean, allow_empty = (
+            flag(value, name)
+            for value, name in (
+                (directed, "directed"),
+                (clean, "clean"),
+                (allow_empty, "allow_empty"),
+            )
+        )
         edges, strengths = normal_edges(edge_index, count, directed, clean, weights)
         check_not_mostly_isolated(count, edges.shape[1])
         device = edges.device
@@ -149,7 +158,7 @@ class Graph:
             "names": None if names is None else normal_words(names, "names", count, True),
             "label_names": words_of_labels(label_names, classes),
             "feature_names": None,
-            "directed": bool(directed),
+            "directed": directed,
             "title": normal_title(title),
         }
         if feature_names is not None:

@@ -28,7 +28,9 @@ def _dense(array: Any, what: str) -> np.ndarray:
     """Array-like or tensor (dense or sparse) -> an array of numbers."""
     matrix = as_array(array, f"The {what} is not rectangular")
     _check_numbers(matrix.dtype, what)
-    return matrix
+    return (
+        matrix.astype(np.float32) if matrix.dtype == np.float16 else matrix
+    )  # SciPy knows no half
 
 
 def _check_numbers(dtype: np.dtype, what: str) -> None:

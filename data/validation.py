@@ -18,6 +18,7 @@ __all__ = [
     "checked_sparse",
     "few",
     "few_pairs",
+    "flag",
     "node_count",
     "node_ids",
     "normal_features",
@@ -41,6 +42,13 @@ class GraphError(ValueError):
 
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def flag(value: Any, what: str) -> bool:
+    try:
+        return bool(value)
+    except (ValueError, TypeError, RuntimeError):
+        raise GraphError(f"{what} must be True or False, got {short(repr(value))}.") from None
 
 
 def few(items: Sequence[Any], limit: int = 5) -> str:
@@ -100,7 +108,8 @@ def checked_sparse(matrix: Any, what: str) -> sp.coo_array:
             matrix.check_format(full_check=True)
         coo = sp.coo_array(matrix)
         if coo.nnz and any(
-            int(c.min()) < 0 or int(c.max()) >= n for c, n in zip(coo.coords, coo.shape, strict=True)
+            int(c.min()) < 0 or int(c.max()) >= n
+            for c, n in zip(coo.coords, coo.shape, strict=True)
         ):
             raise ValueError("indices out of range")
     except (ValueError, TypeError) as error:

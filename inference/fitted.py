@@ -296,7 +296,7 @@ class Fit:
             best_step, used = settings["best_step"], settings["environment"]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InferenceError(
-                f"{folder / 'settings.json'} does not describe a fit: {error}"
+                f"{folder / 'settings.json'} does not describe a fit: {_told(error)}"
             ) from None
         tensors, _ = read_tensors(folder / "weights.safetensors")
         try:
@@ -343,6 +343,14 @@ def _weights(story: nn.Module, guide: nn.Module) -> dict[str, Tensor]:
     return {f"{part}.{k}": v for part, module in parts for k, v in module.state_dict().items()}
 
 
+def _told(error: Exception) -> str:
+    """What is wrong with settings, in a line."""
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
+    told = str(error) if isinstance(error, ValueError) else "a value is of a wrong kind"
+    return f"{told:.500}"
+
+
 def _write_text(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
@@ -356,5 +364,5 @@ def _read_json(path: Path) -> Any:
         raise InferenceError(
             f"there is no file {path}: is {path.parent} the folder of a fit?"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InferenceError(f"{path} is damaged: {error}") from None

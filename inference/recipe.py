@@ -193,6 +193,8 @@ class Recipe:
     def restore(self, graph: Graph) -> tuple[Any, Any]:
         """(story, guide) as described, number of nodes included, for weights to be loaded into."""
         story_class, guide_class = self._classes()
+        if "num_nodes" not in self.story:
+            raise ValueError("the story does not say num_nodes")
         with _named_kinds():
             story = story_class(**_options(self.story))
             given = _options(self.guide)
@@ -247,6 +249,5 @@ def _classes_of(graph: Graph) -> int:
 def _known(kind: str, table: Mapping[str, Any], known: set[str]) -> None:
     unknown = sorted(set(table) - known - {"name"})
     if unknown:
-        raise ValueError(
-            f"unknown {kind} option(s) {', '.join(unknown)}; known are {', '.join(sorted(known))}"
-        )
+        shown = ", ".join(f"{name:.40}" for name in unknown[:10])
+        raise ValueError(f"unknown {kind} option(s) {shown}; known are {', '.join(sorted(known))}")

@@ -162,7 +162,10 @@ class FitSettings:
         known = {f.name for f in dataclasses.fields(cls)}
         unknown = sorted(map(str, set(values) - known))
         if unknown:
-            raise ValueError(f"unknown fit setting(s) {unknown}; known are {sorted(known)}")
+            shown = ", ".join(f"{name:.40}" for name in unknown[:10])
+            raise ValueError(
+                f"unknown fit setting(s) {shown}; known are {', '.join(sorted(known))}"
+            )
         fixed: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
         }
@@ -187,7 +190,7 @@ def _check_device(device: object) -> None:
         found = torch.device(device)  # type: ignore[call-overload]
     except (RuntimeError, TypeError, ValueError):
         raise ValueError(
-            f"device must be one that torch knows (cpu, cuda, cuda:0, mps), not {device!r}"
+            f"device must be one that torch knows (cpu, cuda, cuda:0, mps), not {device!r:.60}"
         ) from None
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise ValueError(
