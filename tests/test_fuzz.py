@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from proof import bad_input, fuzz
+from proof import bad_input, fuzz, ways_in
 from torch_geometric.data import Data
 
 from graphlore.data import (
@@ -34,7 +34,7 @@ PARTS = 4  # for as many workers
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_bad_input_is_read_soundly_or_refused_clearly(part, tmp_path):
-    for reader in fuzz.readers(tmp_path)[part::PARTS]:
+    for reader in ways_in.readers(tmp_path)[part::PARTS]:
         tally = fuzz.fuzz(reader, max(6, round(25 * reader.share)))
         assert tally.refused > 0, reader.name
 
@@ -51,7 +51,7 @@ def test_the_property_can_fail():
 @pytest.mark.parametrize("make", [Graph, GraphSet])
 def test_valid_input_is_read(make):
     """What is damaged was whole before."""
-    for options in fuzz.OPTIONS if make is Graph else fuzz.SETS:
+    for options in ways_in.OPTIONS if make is Graph else ways_in.SETS:
         make(**options)
 
 
@@ -155,7 +155,7 @@ def test_a_damaged_scipy_archive(tmp_path):
     "number", [np.array(np.inf), np.array(1j), np.array([2, 2]), np.array("34")]
 )
 def test_splits_of_no_number_of_nodes(number, tmp_path):
-    arrays = fuzz._arrays(fuzz.SPLIT.save)
+    arrays = ways_in.arrays_written(ways_in.SPLIT.save)
     with pytest.raises(GraphError, match="num_nodes must be one whole number"):
         given_split(karate(), {**arrays, "num_nodes": number})
 
@@ -221,7 +221,7 @@ def test_ids_of_more_digits_than_a_number_has_are_names(tmp_path):
 
 
 def test_pairs(tmp_path):
-    (tmp_path / "a.csv").write_text(f"0,{'9' * 5000}\n")
+    (tmp_path / "a.csv").write_text(f"Mr. Hi,{'9' * 5000}\n")
     with pytest.raises(GraphError, match=r"a\.csv: line 1: 'karate' has no node '999") as told:
         read_pairs(tmp_path / "a.csv", karate())
     assert len(str(told.value)) < 300
@@ -333,7 +333,7 @@ def test_settings_and_recipes(tmp_path):
     "settings", ["[" * 100_000, '{"story": {}, "guide": {}, "fit": {}}', "null"]
 )
 def test_settings_of_a_run_that_are_none(settings, tmp_path):
-    for name, content in fuzz.fit_files().items():
+    for name, content in ways_in.fit_files().items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "settings.json").write_text(settings)
     with pytest.raises(InferenceError, match=r"settings\.json"):

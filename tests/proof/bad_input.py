@@ -1,4 +1,4 @@
-"""Bad input, made by Hypothesis: valid text, arrays, archives, JSON and options with a little damage, and free nonsense."""
+"""Bad input, made by Hypothesis: valid text, arrays, archives, JSON and options with a little damage."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def damaged_npy(draw: Draw, valid: Sequence[Any]) -> bytes:
 
 @st.composite
 def damaged_archive(draw: Draw, valid: Sequence[Mapping[str, Any]]) -> bytes:
-    """An .npz file of damaged arrays; members may be lying, nameless, twice there, no arrays, or of nothing but zeros."""
+    """An .npz file of damaged arrays; members may lie, be twice there, no arrays, or nothing but zeros."""
     made = draw(damaged_options(valid))
     members = {f"{name}.npy": npy(array) for name, array in made.items()}
     twice: list[tuple[str, bytes]] = []
