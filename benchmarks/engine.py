@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import graphlore as gl
-from graphlore.models.dyadic import _TILE, _block_pairs
 from graphlore.models.laws import DyadicBernoulli
+from graphlore.models.tiles import TILE, block_pairs
 
 K = 50
 LARGE = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # bytes; fixes glibc's threshold, which otherwise grows
@@ -261,7 +261,7 @@ def pubmed_step(options: argparse.Namespace) -> dict[str, Any]:
     out = torch.zeros(K, graph.num_nodes)
 
     def products() -> None:
-        for rows, columns, _ in _block_pairs(graph.num_nodes, _TILE, directed=False):
+        for rows, columns, _ in block_pairs(graph.num_nodes, graph.num_nodes, TILE, "undirected"):
             s = x[rows] @ x[columns].T
             out[:, rows].addmm_(x[columns].T, s.T)
             out[:, columns].addmm_(x[rows].T, s)

@@ -33,6 +33,8 @@ from torch import Tensor
 from ..models.cumulants import SOFTPLUS, Cumulant
 from ..models.dyadic import Dyadic
 from ..models.features import BernoulliFeatures
+from ..models.processes import processes_for
+from ..models.tiles import row_blocks
 from .elbo import DyadicELBO, Site, Structure, is_node_bits
 from .expectation import is_node_category
 
@@ -208,11 +210,12 @@ def _cumulant_change(
 ) -> Tensor:
     """weight * sum_j κ(l'_cn r_j) - κ(l_n r_j) in row blocks: (C, N) from (N, F), (C, N, F), (M, F)."""
     flips, nodes = new_left.shape[:2]
-    out = new_left.new_empty(flips, nodes)
+    out = new_left.new_zeros(flips, nodes)
     moves = _common_directions(left, new_left)
     step = max(1, _ELEMENTS // (flips * right.shape[0]))
-    for start in range(0, nodes, step):
-        rows = slice(start, start + step)
+    blocks = row_blocks(nodes, step)
+    processes = processes_for(len(blocks))
+    for rows in processes.share(blocks):
         old = left[rows] @ right.T
         if moves is None:
             new = new_left[:, rows] @ right.T
@@ -224,6 +227,7 @@ def _cumulant_change(
             old = old.masked_fill(excluded[rows], 0.0)
             new = new.masked_fill(excluded[rows], 0.0)
         out[:, rows] = weight * (new.sum(-1) - old.sum(-1))
+    processes.add(out)
     return out
 
 

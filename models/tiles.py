@@ -7,17 +7,27 @@ hand; :class:`NodeCumulant`, whose nodes may weigh differently, forms them anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from .cumulants import Cumulant
+from .processes import Processes, processes_for
 
-__all__ = ["TILE", "NodeCumulant", "PairLogits", "Shape", "TotalCumulant", "row_blocks"]
+__all__ = [
+    "TILE",
+    "NodeCumulant",
+    "PairLogits",
+    "Shape",
+    "TotalCumulant",
+    "block_pairs",
+    "row_blocks",
+]
 
 TILE = 384  # 0.6 MB of float32 logits: a core's cache holds them, and a product is long enough to be fast
+
+_LONG = 8  # dyads of a list a node, from which processes share it
 
 #: which pairs of a left and a right factor are dyads: i < j; i != j; all (two sides of a bipartite graph)
 Shape = Literal["undirected", "directed", "bipartite"]
@@ -27,14 +37,16 @@ def row_blocks(size: int, tile: int) -> list[slice]:
     return [slice(start, min(start + tile, size)) for start in range(0, size, tile)]
 
 
-def _block_pairs(
+def block_pairs(
     rows: int, columns: int, tile: int, shape: Shape
-) -> Iterator[tuple[slice, slice, bool]]:
+) -> list[tuple[slice, slice, bool]]:
     """(rows, columns, on the diagonal) covering every dyad: all blocks, or the upper triangle of blocks."""
-    for a, here in enumerate(row_blocks(rows, tile)):
-        for b, there in enumerate(row_blocks(columns, tile)):
-            if shape != "undirected" or a <= b:
-                yield here, there, a == b and shape != "bipartite"
+    return [
+        (here, there, a == b and shape != "bipartite")
+        for a, here in enumerate(row_blocks(rows, tile))
+        for b, there in enumerate(row_blocks(columns, tile))
+        if shape != "undirected" or a <= b
+    ]
 
 
 def _tile_logits(
@@ -80,6 +92,10 @@ class _Gradient:
             self.by_x[..., columns].baddbmm_(self.y[:, rows].mT, slope, alpha=half)
             self.by_y[..., columns].baddbmm_(x_rows, slope, alpha=half)
 
+    def add_up(self, processes: Processes) -> None:
+        """Add what other processes found in their tiles."""
+        processes.add(self.by_x, self.by_y if self.by_y is not self.by_x else None)
+
     def read(self, batch: torch.Size) -> tuple[Tensor, Tensor | None]:
         """(by left, by right), each (..., N, K); all of it by left where right is left."""
         if self.symmetric and self.by_y is not self.by_x:
@@ -122,7 +138,9 @@ class TotalCumulant(torch.autograd.Function):
         # the two ends of a dyad are nodes of one kind, except in a bipartite graph
         of_rows = x.new_zeros(x.shape[:2]) if split else None
         of_columns = x.new_zeros(y.shape[:2]) if split and shape == "bipartite" else of_rows
-        for rows, columns, on_diagonal in _block_pairs(x.shape[-2], y.shape[-2], tile, shape):
+        tiles = block_pairs(x.shape[-2], y.shape[-2], tile, shape)
+        processes = processes_for(len(tiles))
+        for rows, columns, on_diagonal in processes.share(tiles):
             s = _tile_logits(x, y, rows, columns, on_diagonal, cumulant.nothing)
             slope, terms = cumulant.in_tile(s)
             once = 0.5 if on_diagonal and shape == "undirected" else 1.0
@@ -135,9 +153,13 @@ class TotalCumulant(torch.autograd.Function):
             if gradient is not None:
                 gradient.add(slope, rows, columns, on_diagonal)
         batch = left.shape[:-2]
+        if gradient is not None:
+            gradient.add_up(processes)
         ctx.grads = (None, None) if gradient is None else gradient.read(batch)
         # not one after another: large graphs have more tiles than float32 can add up in turn
-        total = torch.stack(sums).sum(0).reshape(batch)
+        total = torch.stack(sums).sum(0)
+        processes.add(total, of_rows, of_columns if of_columns is not of_rows else None)
+        total = total.reshape(batch)
         if of_rows is None or of_columns is None:
             return total, None
         nodes = of_rows if shape != "bipartite" else torch.cat((of_rows, of_columns), -1)
@@ -164,7 +186,11 @@ class NodeCumulant(torch.autograd.Function):
         ctx: Any, left: Tensor, right: Tensor | None, shape: Shape, tile: int, cumulant: Cumulant
     ) -> Tensor:
         ctx.save_for_backward(left, right)
-        ctx.shape, ctx.tile, ctx.cumulant = shape, tile, cumulant
+        ctx.shape, ctx.cumulant = shape, cumulant
+        ctx.tiles = block_pairs(
+            left.shape[-2], (left if right is None else right).shape[-2], tile, shape
+        )
+        ctx.processes = processes_for(len(ctx.tiles))  # CUDA's backward pass runs in another thread
         with torch.no_grad():
             args = (left.detach(), _detached(right), shape, tile, True, cumulant)
             return TotalCumulant.apply(*args)[1]
@@ -177,12 +203,11 @@ class NodeCumulant(torch.autograd.Function):
         g = 0.5 * grad.reshape(x.shape[0], -1)
         of_rows, of_columns = g, g[:, x.shape[-2] :] if ctx.shape == "bipartite" else g
         gradient = _Gradient(x, y, right is None, ctx.shape)
-        for rows, columns, on_diagonal in _block_pairs(
-            x.shape[-2], y.shape[-2], ctx.tile, ctx.shape
-        ):
+        for rows, columns, on_diagonal in ctx.processes.share(ctx.tiles):
             s = _tile_logits(x, y, rows, columns, on_diagonal, ctx.cumulant.nothing)
             slope = ctx.cumulant.mean(s) * (of_rows[:, rows, None] + of_columns[:, None, columns])
             gradient.add(slope, rows, columns, on_diagonal)
+        gradient.add_up(ctx.processes)
         return *gradient.read(left.shape[:-2]), None, None, None
 
 
@@ -190,16 +215,23 @@ class PairLogits(torch.autograd.Function):
     """l_i'r_j of a list of dyads: (..., P) from (..., N, K) and (2, P).
 
     Factors are gathered for a tile's worth of dyads at a time, and once more in the backward pass: nothing of size
-    P K is kept.
+    P K is kept. Processes share lists so long that handing round the sums costs less.
     """
 
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor | None, pairs: Tensor) -> Tensor:
         ctx.save_for_backward(left, right, pairs)
         ctx.step = max(1, TILE**2 // max(1, left.numel() // left.shape[-2]))
+        long = pairs.shape[1] >= _LONG * left.shape[-2]
+        ctx.processes = processes_for(pairs.shape[1] if long else 1)
         r = left if right is None else right
-        parts = [(left[..., i, :] * r[..., j, :]).sum(-1) for i, j in pairs.split(ctx.step, 1)]
-        return torch.cat(parts, -1)
+        out = left.new_zeros(*left.shape[:-2], pairs.shape[1])
+        mine = ctx.processes.part(pairs.shape[1])
+        steps = pairs[:, mine].split(ctx.step, 1)
+        parts = [(left[..., i, :] * r[..., j, :]).sum(-1) for i, j in steps]
+        out[..., mine] = torch.cat(parts, -1)
+        ctx.processes.add(out)
+        return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -208,11 +240,13 @@ class PairLogits(torch.autograd.Function):
         r = left if right is None else right
         grad_left = left.new_zeros(left.shape)
         grad_right = grad_left if right is None else left.new_zeros(left.shape)
-        for (i, j), g in zip(
-            pairs.split(ctx.step, 1), grad.unsqueeze(-1).split(ctx.step, -2), strict=True
-        ):
+        mine = ctx.processes.part(pairs.shape[1])
+        steps = pairs[:, mine].split(ctx.step, 1)
+        slopes = grad[..., mine].unsqueeze(-1).split(ctx.step, -2)
+        for (i, j), g in zip(steps, slopes, strict=True):
             grad_left.index_add_(-2, i, g * r[..., j, :])
             grad_right.index_add_(-2, j, g * left[..., i, :])
+        ctx.processes.add(grad_left, grad_right if grad_right is not grad_left else None)
         return grad_left, None if right is None else grad_right, None
 
 

@@ -40,13 +40,16 @@ class Fault:
     what: str
     tests: tuple[str, ...]
 
-    def planted(self) -> str:
+    def planted(self, root: Path = ROOT) -> str:
         """The file's text with the fault.
+
+        Arguments:
+            root: of the checkout.
 
         Raises:
             ValueError: the text to replace is not there, or there more than once.
         """
-        text = (ROOT / self.file).read_text(encoding="utf-8")
+        text = (root / self.file).read_text(encoding="utf-8")
         if text.count(self.before) != 1:
             raise ValueError(
                 f"{self.file} has the line of {self.what!r} {text.count(self.before)} times, not once: adapt the fault"
@@ -526,8 +529,9 @@ def check(faults: Sequence[Fault] = FAULTS) -> list[tuple[Fault, str, float]]:
             started = time.perf_counter()
             file = copy / fault.file
             sound = file.read_text(encoding="utf-8")
-            file.write_text(fault.planted(), encoding="utf-8")
+            file.write_text(fault.planted(copy), encoding="utf-8")
             noticed = next((t for t in fault.tests if _fails(copy, [t])), "")
+            print(f"{fault.file}: {fault.what}: {noticed or 'NOT NOTICED'}", flush=True)
             file.write_text(sound, encoding="utf-8")
             found.append((fault, noticed, time.perf_counter() - started))
     return found
