@@ -21,6 +21,7 @@ from .settings import FitSettings
 
 __all__ = ["Checkpoints", "read_tensors", "write_tensors"]
 
+_AT_ONCE = "Nothing is learnt yet, so look for features or weights of extreme size"
 _PLAIN = ("step", "settled", "best_step", "best_score", "waited", "seconds", "history")
 
 
@@ -87,7 +88,7 @@ class Checkpoints:
         kept = "" if self.file is None or not self.file.exists() else f", which {self.file} keeps"
         return InferenceError(
             f"step {step}: {reason}. Story and guide hold the last good state{kept}. "
-            "A smaller learning_rate or clip usually helps"
+            + ("A smaller learning_rate or clip usually helps" if step else _AT_ONCE)
         )
 
     def load(self) -> None:

@@ -208,7 +208,8 @@ def meet(
                 assert_clear(error, None)
             except AssertionError as unclear:
                 return Outcome("FAIL", str(unclear))
-            return Outcome("refused", " ".join(str(error).split()))
+            # the first line: what Pyro appends, the shapes of a trace, is for a story's author
+            return Outcome("refused", str(error).splitlines()[0])
         except Exception as error:
             return Outcome("FAIL", f"{type(error).__name__}: {error}")
         finally:
