@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from .options import AsJson, complete_run
-from .output import print_json, print_table, say
+from .output import destination, print_json, print_table, say
 from .runs import load_run
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def compare(
         graphlore compare runs/sbm runs/lfrm runs/dglfrm --out comparison.png
     """
     from .. import inference, plots
+    from ..data.atomic import replacing
 
     names = [run.resolve().name for run in runs]
     if len(set(names)) < len(names):  # folders of one name in different places
@@ -51,7 +52,8 @@ def compare(
     table = inference.compare(fits, draws, seed)
     if out is not None:
         figure = cast("Figure", plots.comparison(table).figure)
-        figure.savefig(out, dpi=150)
+        with replacing(destination(out)) as partial:
+            figure.savefig(partial, dpi=150)
     if as_json:
         rows = table.rename_axis("run").reset_index().to_dict("records")
         print_json({"comparison": rows, "picture": None if out is None else str(out)})

@@ -10,6 +10,7 @@ import typer
 
 from .options import AsJson, GuideKind, Header, Likelihood, Model, complete_graph, words
 from .output import command, errors, fail, print_json, print_numbers, say
+from .runs import run_name
 
 if TYPE_CHECKING:
     from ..data import Split
@@ -116,7 +117,7 @@ def fit(
         bool, typer.Option("--clean", help="Drop self-loops and repeated edges.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")
+        bool, typer.Option("--resume", help="Go on from the checkpoints in the folder.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     as_json: AsJson = False,
@@ -184,27 +185,28 @@ def fit(
         options["header"] = header
     observed = data.load(graph, **options)
     held_out = _held_out(observed, split, hold_out, plan.settings.seed)
-    folder = out or Path("runs") / observed.title
-    try:
-        fitted = inference.fit_recipe(
-            plan,
-            observed if held_out is None else held_out,
-            restarts,
-            folder=folder,
-            resume=resume,
-            progress=not (quiet or as_json),
+    folder = out or Path("runs") / run_name(observed.title)
+    with inference.locked(folder):
+        try:
+            fitted = inference.fit_recipe(
+                plan,
+                observed if held_out is None else held_out,
+                restarts,
+                folder=folder,
+                resume=resume,
+                progress=not (quiet or as_json),
+            )
+        except KeyboardInterrupt:
+            fail("stopped; the same command with --resume goes on from the last checkpoint", 130)
+        fitted.save(folder)
+        if held_out is not None:
+            data.write_npz(held_out.full, folder / "full.npz")
+            held_out.save(folder / "split.npz")
+        if not (quiet or as_json):
+            errors().print("fitted; drawing from the posterior, pictures and report follow")
+        page, _, _ = plots.write_results(
+            fitted, folder, split=held_out, draws=draws, reproduce=command()
         )
-    except KeyboardInterrupt:
-        fail("stopped; a run with one start goes on from its last checkpoint with --resume", 130)
-    fitted.save(folder)
-    if held_out is not None:
-        data.write_npz(held_out.full, folder / "full.npz")
-        held_out.save(folder / "split.npz")
-    if not (quiet or as_json):
-        errors().print("fitted; drawing from the posterior, pictures and report follow")
-    page, _, _ = plots.write_results(
-        fitted, folder, split=held_out, draws=draws, reproduce=command()
-    )
     numbers = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))
     if as_json:
         print_json({"folder": str(folder), "report": str(page), **numbers})

@@ -32,13 +32,18 @@ def generate(
 
         graphlore generate runs/karate --count 5 --from posterior
     """
+    from ..data.atomic import replacing
+
     graphs = load_run(run).generate(count, source, seed)
     out.mkdir(parents=True, exist_ok=True)
     files = []
     for i, graph in enumerate(graphs):
         path = out / f"graph_{i:04d}.csv"
         names = names_of(graph)
-        with path.open("w", encoding="utf-8", newline="") as file:
+        with (
+            replacing(path) as partial,
+            partial.open("w", encoding="utf-8", newline="") as file,
+        ):
             lines = csv.writer(file, lineterminator="\n")
             weights = [] if graph.weights is None else graph.weights.tolist()
             lines.writerow(["source", "target", *(["weight"] if weights else [])])

@@ -7,6 +7,7 @@ import math
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.table import Table
 
 __all__ = [
     "command",
+    "destination",
     "errors",
     "fail",
     "in_shell_words",
@@ -88,6 +90,11 @@ def print_table(
 def command() -> str:
     """The command that is running, for a report."""
     return " ".join(["graphlore", *sys.argv[1:]])
+
+
+def destination(path: Path) -> Path:
+    """Where a file that a user names goes: to what a link stands for, not in place of the link."""
+    return path.resolve() if path.is_file() else path
 
 
 def _shown(value: Any) -> str:

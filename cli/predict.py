@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import Among, AsJson, RunFolder
-from .output import print_json, print_table, say
+from .output import destination, print_json, print_table, say
 from .runs import load_run, names_of
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ def predict(
 
         graphlore predict runs/friends pairs.csv --out predicted.csv
     """
+    from ..data.atomic import replacing
+
     if pairs is not None and (top is not None or among is not None or labels):
         raise ValueError("give pairs, or --top with --among, or --labels: they exclude each other")
     if labels and (top is not None or among is not None):
@@ -79,7 +81,10 @@ def predict(
         columns, rows = _links(fitted, chosen, draws, seed)
         title = f"links of {fitted.graph.title}"
     if out is not None:
-        with out.open("w", encoding="utf-8", newline="") as file:
+        with (
+            replacing(destination(out)) as partial,
+            partial.open("w", encoding="utf-8", newline="") as file,
+        ):
             writer = csv.writer(file)
             writer.writerow(columns)
             writer.writerows(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ if TYPE_CHECKING:  # loaded by the commands, not by --help
     from ..data import Graph, Split
     from ..inference import Fit
 
-__all__ = ["load_run", "names_of", "saved_split"]
+__all__ = ["load_run", "names_of", "run_name", "saved_split"]
 
 
 def load_run(folder: Path) -> Fit:
@@ -37,6 +38,11 @@ def saved_split(run: Path, file: Path | None = None) -> Split:
         )
         full = run / "graph.npz"
     return data.given_split(data.read_graph(full), given)
+
+
+def run_name(title: str) -> str:
+    """A graph's title as the name of a folder; titles stand in files, and lead nowhere else."""
+    return re.sub(r"[/\\:\x00-\x1f]", "_", title).strip(" .")[:100] or "graph"
 
 
 def names_of(graph: Graph) -> list[str]:

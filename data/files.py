@@ -14,6 +14,7 @@ import numpy as np
 import scipy.io
 import scipy.sparse as sp
 
+from .archives import write_arrays
 from .convert import from_edges, from_networkx
 from .edgelists import SUFFIXES as _EDGE_LISTS
 from .edgelists import graph_of_edge_list
@@ -21,7 +22,7 @@ from .graph import Graph
 from .matrices import from_dense, from_scipy
 from .networkx_files import SUFFIXES as _NETWORKX
 from .networkx_files import read_networkx
-from .numpy_files import read_array, read_arrays, scalar
+from .numpy_files import arrays_of, read_array, scalar
 from .validation import GraphError
 
 __all__ = ["read_graph", "write_npz"]
@@ -126,7 +127,7 @@ def _matrix_options(weights: bool | str, options: dict[str, Any]) -> dict[str, A
 def _read_npz(
     path: Path, *, weights: bool | str, directed: bool | None = None, **options: Any
 ) -> Graph:
-    arrays = read_arrays(path)
+    arrays = arrays_of(path)
     if {"format", "shape", "data"} <= arrays.keys():
         matrix = _read(sp.load_npz, path)
         return from_scipy(matrix, directed=bool(directed), **_matrix_options(weights, options))
@@ -237,11 +238,7 @@ def write_npz(graph: Graph, path: str | Path) -> Path:
         arrays["x_shape"] = np.array(shape)
     elif graph.features is not None:
         arrays["x"] = graph.features.numpy()
-    try:
-        np.savez_compressed(path, **arrays)
-    except OSError as error:
-        raise GraphError(f"Could not write {path}: {error}.") from error
-    return path
+    return write_arrays(path, arrays)
 
 
 def _read_npy(path: Path, *, weights: bool | str, **options: Any) -> Graph:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .graph import Graph
+    from .graphset import GraphSet
 
-__all__ = ["fingerprint_of"]
+__all__ = ["fingerprint_of", "fingerprint_of_set"]
 
 
 def fingerprint_of(graph: Graph) -> str:
@@ -49,4 +50,16 @@ def fingerprint_of(graph: Graph) -> str:
         words = getattr(graph, tag)
         if words is not None:
             add(tag, "\x00".join(words).encode())
+    return digest.hexdigest()
+
+
+def fingerprint_of_set(graphs: GraphSet) -> str:
+    """sha256 (hex) of the content of a set of graphs: everything but the title."""
+    digest = hashlib.sha256(b"graphlore.GraphSet.1")
+    for tag in ("num_nodes", "edge_index", "edge_ptr", "edge_types", "node_types", "labels"):
+        tensor = getattr(graphs, tag)
+        if tensor is not None:
+            data = tensor.contiguous().numpy().astype("<i8").tobytes()
+            digest.update(f"|{tag}:{len(data)}|".encode())
+            digest.update(data)
     return digest.hexdigest()

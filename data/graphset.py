@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .archives import read_arrays
 from .dyads import as_pairs, orient
 from .graph import Graph
 from .graphbatch import GraphBatch
-from .numpy_files import read_arrays
 from .validation import GraphError, as_array, few, normal_title, plural
 
 __all__ = ["GraphSet", "read_graphset"]
@@ -358,10 +358,7 @@ def read_graphset(
         GraphError: If the file cannot be read or lacks an array.
     """
     path = Path(path)
-    try:
-        arrays = read_arrays(path)
-    except (OSError, GraphError) as error:
-        raise GraphError(f"{path} is no .npz archive that can be read: {error}") from error
+    arrays = read_arrays(path)
     wanted = ["num_nodes", "edge_index", "edge_ptr", *(n for n in (node_types, edge_types) if n)]
     if lacking := [name for name in wanted if name not in arrays]:
         raise GraphError(

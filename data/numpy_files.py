@@ -12,7 +12,7 @@ import numpy as np
 
 from .validation import GraphError, plural
 
-__all__ = ["read_array", "read_arrays", "scalar"]
+__all__ = ["arrays_of", "read_array", "scalar"]
 
 #: An archive that unpacks to more than this, and to more than so many times its size, is taken for a bomb. Deflate
 #: shrinks no more than 1,032-fold, so that real data of this size would have to be almost nothing but zeros.
@@ -22,7 +22,7 @@ _MEMBERS = 1000
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
-def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+def arrays_of(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays of an ``.npz`` archive by their names.
 
     An array takes up memory only once its header agrees with the size of the member that holds it.

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .archives import read_arrays, write_arrays
 from .dyads import normal_dyads
 from .graph import Graph
-from .numpy_files import read_arrays, scalar
+from .numpy_files import scalar
 from .validation import GraphError, as_array, few, few_pairs, plural
 
 __all__ = ["Split", "given_split", "random_split", "sample_dyads"]
@@ -49,7 +50,11 @@ class Split:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write the pairs as an npz file that :func:`given_split` reads back with the full graph."""
+        """Write the pairs as an npz file that :func:`given_split` reads back with the full graph.
+
+        Raises:
+            GraphError: If the file cannot be written.
+        """
         arrays = {
             "train_edges": _without(self.full.edge_index, self.train.missing, self.full.num_nodes),
             "val_edges": self.val_edges,
@@ -57,11 +62,9 @@ class Split:
             "val_edges_false": self.val_non_edges,
             "test_edges_false": self.test_non_edges,
         }
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         columns = {name: pairs.cpu().numpy().T for name, pairs in arrays.items()}
-        np.savez_compressed(path, allow_pickle=False, num_nodes=self.full.num_nodes, **columns)
-        return path
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return write_arrays(path, {"num_nodes": self.full.num_nodes, **columns})
 
     def pairs(self, part: Literal["val", "test"]) -> tuple[Tensor, Tensor]:
         """The held-out dyads of one part and their truth.
@@ -222,8 +225,8 @@ def _read_given(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     else:
         try:
             arrays = read_arrays(source)
-        except (OSError, GraphError) as error:
-            raise GraphError(f"Could not read the split {source}: {error}") from error
+        except GraphError as error:
+            raise GraphError(f"Could not read the split {source}: {error}") from error.__cause__
     lacking = [key for key in _GIVEN if key not in arrays]
     if lacking:
         raise GraphError(

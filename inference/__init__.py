@@ -38,6 +38,7 @@ from .latent_metrics import (
     principal_axis,
     steer,
 )
+from .lock import locked
 from .mcmc import fit_mcmc
 from .numbering import align_posterior
 from .ordered import fit_ordered, log_prob_ordered, marginal_over_orders
@@ -102,6 +103,7 @@ __all__ = [
     "guide_quality",
     "importance_log_likelihood",
     "isomorphism_classes",
+    "locked",
     "log_automorphisms",
     "log_importance_weights",
     "log_prob_ordered",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .elbo import InferenceError
+from .optimizer_state import optimizer_tensors, put_optimizer
 
 __all__ = ["Ascent"]
 
@@ -29,9 +30,12 @@ class Ascent:
         self._parameters = [p for p in parameters if p.requires_grad]
         self._clip = clip
         self._adam = torch.optim.Adam(self._parameters, lr=learning_rate)
-        self._fall = torch.optim.lr_scheduler.LambdaLR(
-            self._adam, lambda step: 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, step / steps)))
-        )
+        self._steps = steps
+        self._fall = torch.optim.lr_scheduler.LambdaLR(self._adam, self._rate)
+
+    def _rate(self, step: int) -> float:
+        """The learning rate in a step, as a share of the first."""
+        return 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, step / self._steps)))
 
     def step(self, objective: Tensor, epoch: int) -> None:
         """Raise the objective, in an epoch counted from 1.
@@ -48,3 +52,18 @@ class Ascent:
             )
         self._adam.step()
         self._fall.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What there is to remember, for a checkpoint."""
+        found = optimizer_tensors(self._adam)
+        return found | {"steps": torch.tensor(self._fall.last_epoch)}
+
+    def put(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of :meth:`tensors`."""
+        put_optimizer(self._adam, {k: v for k, v in tensors.items() if k != "steps"})
+        state = self._fall.state_dict()
+        step = int(tensors["steps"])
+        rates = [base * self._rate(step) for base in self._fall.base_lrs]
+        self._fall.load_state_dict({**state, "last_epoch": step, "_last_lr": rates})
+        for group, rate in zip(self._adam.param_groups, rates, strict=True):
+            group["lr"] = rate

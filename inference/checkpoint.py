@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..data import Graph
 from .elbo import InferenceError
 from .held_out import HeldOut
+from .optimizer_state import optimizer_tensors, put_optimizer, put_random, random_tensors
 from .run import Run
 from .settings import FitSettings
+from .tensor_files import read_tensors, write_tensors
 
-__all__ = ["Checkpoints", "read_tensors", "write_tensors"]
+__all__ = ["CHECKPOINT", "Checkpoints"]
+
+CHECKPOINT = "checkpoint.safetensors"
 
 _AT_ONCE = "Nothing is learnt yet, so look for features or weights of extreme size"
 _PLAIN = ("step", "settled", "best_step", "best_score", "waited", "seconds", "history")
@@ -45,7 +45,7 @@ class Checkpoints:
         held_out: HeldOut | None = None,
     ) -> None:
         self.run, self.settings = run, settings
-        self.file = None if folder is None else Path(folder) / "checkpoint.safetensors"
+        self.file = None if folder is None else Path(folder) / CHECKPOINT
         self.identity = {
             "story": _described(run.story),
             "guide": _described(run.guide),
@@ -54,7 +54,7 @@ class Checkpoints:
         }
         self._good = {k: v.clone() for k, v in run.weights().items()}
         self._proposed: tuple[dict[str, Tensor], str] | None = None
-        self._random_state: Tensor | None = None
+        self._random_states: dict[str, Tensor] | None = None
 
     def propose(self) -> None:
         """Remember the present state; it becomes the last good one if the next step finds it sound."""
@@ -79,7 +79,9 @@ class Checkpoints:
         """Write what was proposed last, if its weights are numbers."""
         if self._proposed is not None:
             tensors = self._proposed[0]
-            if all(bool(torch.isfinite(v).all()) for k, v in tensors.items() if k != "random"):
+            if all(
+                bool(torch.isfinite(v).all()) for k, v in tensors.items() if v.is_floating_point()
+            ):
                 self.confirm()
 
     def break_down(self, step: int, reason: str) -> InferenceError:
@@ -103,7 +105,9 @@ class Checkpoints:
             plain = json.loads(metadata["run"])
             before = FitSettings.from_dict(plain["settings"])
             identity, values = plain["identity"], {name: plain[name] for name in _PLAIN}
-            random_state = tensors.pop("random")
+            random_states = {"random": tensors.pop("random")}
+            if "random_device" in tensors:
+                random_states["random_device"] = tensors.pop("random_device")
         except (KeyError, TypeError, ValueError) as error:
             raise InferenceError(f"{self.file} is no checkpoint of a fit: {error}") from None
         if before != self.settings:
@@ -124,12 +128,12 @@ class Checkpoints:
         values["history"] = {**self.run.history, **values["history"]}
         for name, value in values.items():
             setattr(self.run, name, value)
-        self._random_state = random_state
+        self._random_states = random_states
 
     def load_random_state(self) -> None:
-        """Set torch's generator to where the checkpoint left it."""
-        if self._random_state is not None:
-            torch.set_rng_state(self._random_state.cpu())
+        """Set torch's generators to where the checkpoint left them."""
+        if self._random_states is not None:
+            put_random(self._random_states, self.settings.device)
 
     def _tensors(self) -> dict[str, Tensor]:
         run = self.run
@@ -137,9 +141,8 @@ class Checkpoints:
         found |= {f"average.{k}": v for k, v in run.average.items()}
         found |= {f"best.{k}": v for k, v in run.best.items()}
         found |= {f"baseline.{k}": v for k, v in run.elbo.averages.get_extra_state().items()}
-        for i, state in run.optimizer.state_dict()["state"].items():
-            found |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
-        found["random"] = torch.get_rng_state()
+        found |= {f"optimizer.{k}": v for k, v in optimizer_tensors(run.optimizer).items()}
+        found |= random_tensors(self.settings.device)
         return {k: v.detach().clone() for k, v in found.items()}
 
     def _plain(self) -> str:
@@ -165,53 +168,7 @@ class Checkpoints:
         self._good = parts["weights"]
         run.average, run.best = parts.get("average", {}), parts.get("best", {})
         run.elbo.averages.set_extra_state(parts.get("baseline", {}))
-        optimizer = run.optimizer.state_dict()
-        for name, tensor in parts.get("optimizer", {}).items():
-            i, _, key = name.partition(".")
-            # torch keeps the step counter of Adam on the CPU
-            optimizer["state"].setdefault(int(i), {})[key] = (
-                tensor.cpu() if key == "step" else tensor
-            )
-        run.optimizer.load_state_dict(optimizer)
-
-
-def write_tensors(
-    file: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
-) -> None:
-    """A safetensors file, written beside its name and then moved there.
-
-    Raises:
-        InferenceError: the folder cannot be written to (full, read-only, a file in its place).
-    """
-    partial = file.with_name(file.name + ".partial")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()},
-            partial,
-            metadata,
-        )
-        os.replace(partial, file)
-    except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise InferenceError(f"cannot write {file}: {error}") from None
-
-
-def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """(tensors, metadata) of a safetensors file; nothing in it is executed.
-
-    Raises:
-        InferenceError: the file is missing or damaged.
-    """
-    if not file.is_file():
-        raise InferenceError(f"there is no file {file}")
-    try:
-        with safe_open(file, framework="pt") as opened:
-            tensors = {k: opened.get_tensor(k) for k in opened.keys()}  # noqa: SIM118
-            return tensors, opened.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise InferenceError(f"{file} is damaged or not a safetensors file: {error}") from None
+        put_optimizer(run.optimizer, parts.get("optimizer", {}))
 
 
 def _described(module: Any) -> dict[str, Any]:

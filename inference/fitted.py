@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,10 +12,9 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from ..data import Graph, GraphError, Split, read_graph, write_npz
+from ..data import Graph, Split
 from . import classify, generate, predict
 from . import evaluate as evaluation
-from .checkpoint import read_tensors, write_tensors
 from .draws import chunk_size, evaluation_mode, posterior_traces
 from .elbo import InferenceError
 from .groups import Unit
@@ -24,6 +22,7 @@ from .numbering import fit_numbering, order_in_words
 from .posterior import as_attribute, environment, posterior_data, predictive_number
 from .recipe import Recipe
 from .relaxation import exact_memberships
+from .run_files import read_run, write_run
 from .seeds import seeded
 from .settings import FitSettings
 
@@ -249,13 +248,11 @@ class Fit:
         return {k: as_attribute(v) for k, v in found.items()}
 
     def save(self, folder: str | Path) -> Path:
-        """Write settings.json, weights.safetensors, history.json, graph.npz; each replaces its forerunner whole.
+        """Write settings.json, weights.safetensors, history.json, graph.npz: all of them, or none.
 
         Raises:
-            InferenceError: the folder cannot be written to.
+            InferenceError: the folder cannot be written to, or another process writes there.
         """
-        folder = Path(folder)
-        write_tensors(folder / "weights.safetensors", _weights(self.story, self.guide))
         settings = {
             "story": {"name": type(self.story).__name__, **self.story.options},
             "guide": {"name": type(self.guide).__name__, **self.guide.options},
@@ -265,14 +262,9 @@ class Fit:
             "graph": {"title": self.graph.title, "fingerprint": self.graph.fingerprint()},
             "environment": self.environment,
         }
-        try:
-            _write_text(folder / "settings.json", json.dumps(settings, indent=2))
-            _write_text(folder / "history.json", json.dumps(self.history))
-            write_npz(self.graph.to("cpu"), folder / "graph.partial.npz")
-            os.replace(folder / "graph.partial.npz", folder / "graph.npz")
-        except (OSError, GraphError) as error:
-            raise InferenceError(f"cannot write to {folder}: {error}") from None
-        return folder
+        return write_run(
+            folder, settings, _weights(self.story, self.guide), self.history, self.graph
+        )
 
     @classmethod
     def load(
@@ -285,23 +277,15 @@ class Fit:
                 story or the guide is a class of your own: a run keeps no code.
 
         Raises:
-            InferenceError: a file is missing or damaged, or of another story or guide.
+            InferenceError: a file is missing or damaged, or not of the same save as the others, or of another story or
+                guide.
             ValueError: one of story and guide without the other.
         """
         if (story is None) != (guide is None):
             raise ValueError("give both story and guide, made as for the fit, or neither")
         folder = Path(folder)
-        settings, history = (
-            _read_json(folder / "settings.json"),
-            _read_json(folder / "history.json"),
-        )
+        settings, tensors, history, graph = read_run(folder)
         try:
-            graph = read_graph(folder / "graph.npz")
-        except GraphError as error:
-            raise InferenceError(str(error)) from None
-        try:
-            if not isinstance(settings, dict):
-                raise ValueError("it holds no table")
             kinds = {name: settings[name]["name"] for name in ("story", "guide")}
             given = FitSettings.from_dict(settings["fit"])
             best_step, used = settings["best_step"], settings["environment"]
@@ -321,7 +305,6 @@ class Fit:
             raise InferenceError(
                 f"{folder / 'history.json'} is damaged: no lists of numbers by name"
             )
-        tensors, _ = read_tensors(folder / "weights.safetensors")
         try:
             for part, module in (("story", story), ("guide", guide)):
                 assert module is not None
@@ -377,20 +360,3 @@ def _told(error: Exception) -> str:
         return f"it lacks {error}"
     told = str(error) if isinstance(error, ValueError) else "a value is of a wrong kind"
     return f"{told:.500}"
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InferenceError(
-            f"there is no file {path}: is {path.parent} the folder of a fit?"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InferenceError(f"{path} is damaged: {error}") from None

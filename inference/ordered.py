@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import pyro
@@ -18,6 +19,7 @@ from ..models.base import check_count
 from ..models.sggn import SGGN
 from ..models.sgvae import check_types
 from .ascent import Ascent
+from .epochs import EpochCheckpoints
 from .seeds import seeded
 from .sequential_terms import site_log_probs
 
@@ -58,6 +60,9 @@ def fit_ordered(
     learning_rate: float = 3e-3,
     clip: float = 10.0,
     seed: int = 0,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    checkpoint_every: int = 10,
     callback: Callable[[int, dict[str, list[float]]], None] | None = None,
 ) -> dict[str, list[float]]:
     """Maximum likelihood of graphs in a canonical order, or in a fresh uniformly random one a graph and step.
@@ -73,6 +78,10 @@ def fit_ordered(
         learning_rate: of Adam; falls to a tenth along a half cosine.
         clip: largest norm of the gradient.
         seed: of batches and orders.
+        folder: where a checkpoint goes every ``checkpoint_every`` epochs and at the end; none is written without it.
+            While the fit runs, no other process may write there.
+        resume: go on from the checkpoint in ``folder``, to the same result as if never interrupted.
+        checkpoint_every: epochs between checkpoints.
         callback: called with (epoch, history) after every epoch, counted from 1.
 
     Returns:
@@ -80,7 +89,8 @@ def fit_ordered(
 
     Raises:
         ValueError: an unknown order, a number out of range, graphs that do not fit the story.
-        InferenceError: a gradient that is not finite.
+        InferenceError: a gradient that is not finite; a folder that cannot be written to, or that another process
+            writes to; a checkpoint that is missing, damaged or of another fit.
     """
     check_count("epochs", epochs, "the number of passes over the graphs")
     check_count("batch_size", batch_size, "the number of graphs a step")
@@ -98,9 +108,20 @@ def fit_ordered(
     steps = epochs * math.ceil(len(batch) / batch_size)
     ascent = Ascent(story.parameters(), learning_rate, clip, steps)
     history: dict[str, list[float]] = {"log_prob": [], "seconds": []}
-    start = time.perf_counter()
-    with seeded(seed, device), pyro.validation_enabled(False):
-        for epoch in range(epochs):
+    check_count("checkpoint_every", checkpoint_every, "the number of epochs between checkpoints")
+    settings = {
+        "order": order,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "clip": clip,
+        "seed": seed,
+    }
+    checkpoints = EpochCheckpoints(story, ascent, settings, graphs, folder, device)
+    with checkpoints.writing(), seeded(seed, device), pyro.validation_enabled(False):
+        done = checkpoints.begin(resume, history)
+        start = time.perf_counter() - (history["seconds"][-1] if done else 0.0)
+        for epoch in range(done, epochs):
             total = 0.0
             for chosen in torch.randperm(len(batch), device=device).split(batch_size):
                 part = batch.select(chosen)
@@ -112,4 +133,6 @@ def fit_ordered(
             history["seconds"].append(time.perf_counter() - start)
             if callback is not None:
                 callback(epoch + 1, history)
+            if (epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs:
+                checkpoints.save(epoch + 1, history)
     return history

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..data import Graph, Split
+from .checkpoint import CHECKPOINT
+from .elbo import InferenceError
 from .fitted import Fit
 from .held_out import chosen_by
+from .lock import locked
 from .recipe import Recipe
 from .selection import automatic_size, of_size, sizes_to_try, truncation_warning
 from .training import fit
@@ -34,38 +40,76 @@ def fit_recipe(recipe: Recipe, graph: Graph | Split, restarts: int = 1, **option
     warned of once.
 
     Arguments:
-        options: of :func:`~graphlore.inference.fit`: label_validation, folder, resume, progress, callbacks.
-            Checkpoints are kept for a single start only.
+        options: of :func:`~graphlore.inference.fit`: label_validation, folder, resume, progress, callbacks. Several
+            fits keep their checkpoints in folders of their own, ``starts/seed_4`` or ``starts/truncation_8_seed_4``; on
+            resuming, those that are done are not done again, one that was interrupted goes on, and the rest begin.
 
     Raises:
-        ValueError: fewer than one start, or resuming with several.
+        ValueError: fewer than one start.
+        InferenceError: as for :func:`~graphlore.inference.fit`; or nothing to resume.
     """
     if restarts < 1:
         raise ValueError(f"restarts must be at least 1, not {restarts}")
-    if restarts > 1 and options.get("resume"):
-        raise ValueError("a fit with several starts cannot be resumed; give restarts=1")
-    if restarts > 1:
-        options["folder"] = None
     option = automatic_size(recipe)
-    if option is not None and options.get("resume"):
-        raise ValueError(f"a fit with {option}='auto' cannot be resumed; give the number")
     observed = graph.train if isinstance(graph, Split) else graph
-    if option is None:
-        found = _best(recipe, graph, observed, restarts, options)
-        told = truncation_warning(found)
-    else:
-        for size in sizes_to_try(observed.num_nodes):
-            found = _best(of_size(recipe, option, size), graph, observed, restarts, options)
+    folder, resume = options.pop("folder", None), options.pop("resume", False)
+    starts = _Starts(folder, resume, several=restarts > 1 or option is not None)
+    with starts.locked():
+        if option is None:
+            found = _best(recipe, graph, observed, restarts, options, starts)
             told = truncation_warning(found)
-            if told is None:
-                break
+        else:
+            for size in sizes_to_try(observed.num_nodes):
+                named = starts.named(f"{option}_{size}_")
+                sized = of_size(recipe, option, size)
+                found = _best(sized, graph, observed, restarts, options, named)
+                told = truncation_warning(found)
+                if told is None:
+                    break
     if told is not None:
         _log.warning("%s: %s", observed.title, told)
     return found
 
 
+@dataclass(frozen=True)
+class _Starts:
+    """Where the checkpoints of several fits are: in the folder itself, if there is one fit alone."""
+
+    folder: str | Path | None
+    resume: bool
+    several: bool
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if self.several and self.resume:
+            if self.folder is None:
+                raise ValueError("resume=True needs the folder that holds the checkpoints")
+            if not any((Path(self.folder) / "starts").glob(f"*/{CHECKPOINT}")):
+                raise InferenceError(
+                    f"there is no file {Path(self.folder) / 'starts'}/*/{CHECKPOINT} to go on from: fit anew"
+                )
+
+    def locked(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.folder is None else locked(self.folder)
+
+    def named(self, prefix: str) -> _Starts:
+        return replace(self, prefix=prefix)
+
+    def options(self, seed: int) -> dict[str, Any]:
+        """Folder and resume of the fit with this seed."""
+        if self.folder is None or not self.several:
+            return {"folder": self.folder, "resume": self.resume}
+        folder = Path(self.folder) / "starts" / f"{self.prefix}seed_{seed}"
+        return {"folder": folder, "resume": self.resume and (folder / CHECKPOINT).exists()}
+
+
 def _best(
-    recipe: Recipe, graph: Graph | Split, observed: Graph, restarts: int, options: dict[str, Any]
+    recipe: Recipe,
+    graph: Graph | Split,
+    observed: Graph,
+    restarts: int,
+    options: dict[str, Any],
+    starts: _Starts,
 ) -> Fit:
     best: Fit | None = None
     for start in range(restarts):
@@ -73,7 +117,8 @@ def _best(
             guide=recipe.guide_class.restart if start else {},
             fit={"seed": recipe.settings.seed + start},
         )
-        found = fit(*attempt.build(observed), graph, attempt.settings, **options)
+        own = starts.options(attempt.settings.seed)
+        found = fit(*attempt.build(observed), graph, attempt.settings, **options, **own)
         if best is None or final_score(found) > final_score(best):
             best = found
     assert best is not None

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyro
@@ -14,8 +15,10 @@ import torch
 
 from ..data import GraphSet
 from ..guides.destructor import Destructor, Reordered
+from ..models.base import check_count
 from ..models.sgvae import SGVAE, check_types
 from .ascent import Ascent
+from .epochs import EpochCheckpoints
 from .seeds import seeded
 from .sequential_terms import Baseline, surrogate, trace_terms
 
@@ -111,6 +114,9 @@ def fit_sequential(
     graphs: GraphSet,
     settings: SequentialSettings | None = None,
     *,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    checkpoint_every: int = 10,
     callback: Callable[[int, SequentialFit], None] | None = None,
     **options: Any,
 ) -> SequentialFit:
@@ -121,6 +127,10 @@ def fit_sequential(
         guide: its destructor.
         graphs: the data.
         settings: or pass its fields as ``options``.
+        folder: where a checkpoint goes every ``checkpoint_every`` epochs and at the end; none is written without it.
+            While the fit runs, no other process may write there.
+        resume: go on from the checkpoint in ``folder``, to the same result as if never interrupted.
+        checkpoint_every: epochs between checkpoints.
         callback: called with (epoch, fit) after every epoch, counted from 1.
         options: fields of :class:`SequentialSettings`, which replace those of ``settings``.
 
@@ -129,7 +139,8 @@ def fit_sequential(
 
     Raises:
         ValueError: a setting out of range, graphs that do not fit the story.
-        InferenceError: a loss that is not finite.
+        InferenceError: a loss that is not finite; a folder that cannot be written to, or that another process
+            writes to; a checkpoint that is missing, damaged or of another fit.
     """
     settings = SequentialSettings(**{**asdict(settings or SequentialSettings()), **options})
     batch = graphs.batch()
@@ -141,10 +152,17 @@ def fit_sequential(
     size = len(batch) if settings.batch_size is None else min(settings.batch_size, len(batch))
     steps = settings.epochs * math.ceil(len(batch) / size)
     ascent = Ascent(pair.parameters(), settings.learning_rate, settings.clip, steps)
-    start = time.perf_counter()
+    check_count("checkpoint_every", checkpoint_every, "the number of epochs between checkpoints")
+    checkpoints = EpochCheckpoints(pair, ascent, asdict(settings), graphs, folder, device)
     # the graphs were checked above; checking every distribution again costs a quarter of a step
-    with seeded(settings.seed, device), pyro.validation_enabled(False):
-        for epoch in range(settings.epochs):
+    with (
+        checkpoints.writing(),
+        seeded(settings.seed, device),
+        pyro.validation_enabled(False),
+    ):
+        done = checkpoints.begin(resume, fit.history)
+        start = time.perf_counter() - (fit.history["seconds"][-1] if done else 0.0)
+        for epoch in range(done, settings.epochs):
             kl_weight = min(1.0, epoch / settings.warmup) if settings.warmup else 1.0
             sums: dict[str, float] = {}
             for chosen in torch.randperm(len(batch), device=device).split(size):
@@ -175,4 +193,6 @@ def fit_sequential(
             _log.info("epoch %d: ELBO %.3f", epoch + 1, sums["elbo"])
             if callback is not None:
                 callback(epoch + 1, fit)
+            if (epoch + 1) % checkpoint_every == 0 or epoch + 1 == settings.epochs:
+                checkpoints.save(epoch + 1, fit.history)
     return fit

@@ -22,6 +22,7 @@ from .expectation import ExpectationELBO
 from .fitted import Fit
 from .held_out import HeldOut, HeldOutLabels, HeldOutLinks, chosen_by
 from .local_expectation import LocalExpectationELBO
+from .lock import locked
 from .progress import ProgressBar
 from .relaxation import as_fitted, exact_memberships
 from .removal import check_removals, remove_communities
@@ -63,7 +64,7 @@ def fit(
         validation: dyads (2, P) and their truth (P,); the state with the best mean of AUC and AP is the result.
         label_validation: nodes (P,) and their classes (P,), which ``graph`` does not hold; the state that classifies
             them with the best accuracy is the result. In place of ``validation``.
-        folder: where checkpoints go; none are written without it.
+        folder: where checkpoints go; none are written without it. While the fit runs, no other process may write there.
         resume: go on from the checkpoint in ``folder``, to the same result as if never interrupted.
         progress: show a bar (or, where there is no terminal, a line now and then); None: only on a terminal.
         callbacks: called after every step with the step and the history so far.
@@ -75,7 +76,7 @@ def fit(
         ValueError: settings that contradict each other or the story; held-out labels that the story cannot predict or
             the graph already tells.
         InferenceError: an objective or gradient that is not finite. Story and guide then hold the last good state,
-            and so does the checkpoint.
+            and so does the checkpoint. Or a folder that cannot be written to, or that another process writes to.
     """
     if settings is not None and options:
         raise ValueError(f"give settings or options, not both: {sorted(options)}")
@@ -92,6 +93,33 @@ def fit(
         raise ValueError("resume=True needs the folder that holds the checkpoint")
     if settings.remove_every:
         check_removals(guide)
+    with nullcontext() if folder is None else locked(folder):
+        return _fit(
+            story,
+            guide,
+            graph,
+            settings,
+            validation,
+            label_validation,
+            folder,
+            resume,
+            progress,
+            callbacks,
+        )
+
+
+def _fit(
+    story: nn.Module,
+    guide: nn.Module,
+    graph: Graph,
+    settings: FitSettings,
+    validation: tuple[Tensor, Tensor] | None,
+    label_validation: tuple[Any, Any] | None,
+    folder: str | Path | None,
+    resume: bool,
+    progress: bool | None,
+    callbacks: Sequence[Callback],
+) -> Fit:
     device = torch.device(settings.device)
     graph = graph.to(device)
     story.to(device)
@@ -198,6 +226,8 @@ def _loop(
         run.settled += 1
         advance(first)
         first = False
+    if run.step % settings.checkpoint_every and not first:
+        checkpoints.propose()  # the end is a state to go on from, too: nothing is done again
     checkpoints.finish()
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 
+from ..data.atomic import replacing
 from . import _read
 from .checks import STATISTICS, degrees, posterior_predictive
 from .communities import communities
@@ -112,7 +113,8 @@ def save_all(
             figure = np.asarray(axes, dtype=object).ravel()[0].figure
             written[name] = folder / f"{name}.png"
             try:
-                figure.savefig(written[name], dpi=dpi, facecolor="white")
+                with replacing(written[name]) as partial:
+                    figure.savefig(partial, dpi=dpi, facecolor="white")
             finally:
                 plt.close(figure)
     return written

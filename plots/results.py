@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..data import Split
+from ..data.atomic import replacing, write_text
 from ..inference import (
     Evaluation,
     Fit,
     FitSettings,
     InferenceError,
     guide_quality,
+    locked,
     posterior_predictive_check,
     truncation_warning,
 )
@@ -54,9 +55,15 @@ def write_results(
         (path of the report, the posterior as ArviZ data, the evaluation or None).
 
     Raises:
-        InferenceError: the folder cannot be written to.
+        InferenceError: the folder cannot be written to, or another process writes there.
     """
-    folder = Path(folder)
+    with locked(folder):
+        return _write(fit, Path(folder), split, draws, reproduce)
+
+
+def _write(
+    fit: Fit, folder: Path, split: Split | None, draws: int, reproduce: str
+) -> tuple[Path, Any, Evaluation | None]:
     graph = fit.graph.to("cpu")
     # draws of the prior beside it, where the dense graphs that a prior makes too are cheap to look at
     posterior = fit.posterior(draws, prior=draws if graph.num_nodes <= _PRIOR_NODES else 0)
@@ -71,9 +78,8 @@ def write_results(
     if split is not None and fit.story.likelihood != "normal":
         held_out = held_out_pairs(fit, split, draws=min(draws, 200))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        posterior.to_netcdf(str(folder / "posterior.nc.partial"))
-        os.replace(folder / "posterior.nc.partial", folder / "posterior.nc")
+        with replacing(folder / "posterior.nc") as partial:
+            posterior.to_netcdf(str(partial))
         files = save_all(
             posterior,
             fit,
@@ -97,7 +103,7 @@ def write_results(
         }
         if evaluation is not None:
             found["evaluation"] = evaluation.to_dict()
-        (folder / "numbers.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+        write_text(folder / "numbers.json", json.dumps(found, indent=1))
         report = write_report(
             folder / "report.html",
             title=f"{type(fit.story).__name__} on {graph.title}",

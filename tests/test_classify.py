@@ -15,10 +15,10 @@ from graphlore.data import karate, random_split
 from graphlore.guides import AmortisedNormal, AmortisedPoint, StructuredMeanField
 from graphlore.inference import Fit, InferenceError, fit
 from graphlore.inference import held_out as held_out_module
-from graphlore.inference.checkpoint import read_tensors, write_tensors
 from graphlore.inference.classify import label_probabilities
 from graphlore.inference.held_out import chosen_by
 from graphlore.inference.metrics import classification_scores
+from graphlore.inference.tensor_files import read_tensors, write_tensors
 from graphlore.models import DGLFRM, GAE, VGAE
 
 FULL = karate()

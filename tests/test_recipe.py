@@ -319,11 +319,65 @@ def test_starts_of_a_block_model_after_the_first_are_at_random_blocks():
     assert starts == ["spectral", "random", "random"]
 
 
-def test_starts_are_counted_from_one_and_several_are_not_resumed(tmp_path):
+def test_starts_are_counted_from_one():
     with pytest.raises(ValueError, match="restarts must be at least 1, not 0"):
         fit_recipe(SMALL, KARATE, 0)
-    with pytest.raises(ValueError, match="cannot be resumed"):
-        fit_recipe(SMALL, KARATE, 2, folder=tmp_path, resume=True)
+
+
+def test_of_several_starts_those_that_are_done_are_not_done_again(tmp_path):
+    """The second is stopped: the first is kept, the second goes on, the third begins."""
+    recipe = SMALL.override(fit={"checkpoint_every": 10})
+    whole = fit_recipe(recipe, KARATE, 3)
+    steps = []
+
+    def stop(step, _):
+        steps.append(step)
+        if len(steps) == 30 + 17:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_recipe(recipe, KARATE, 3, folder=tmp_path, callbacks=[stop])
+    again = []
+    options = {
+        "folder": tmp_path,
+        "resume": True,
+        "callbacks": [lambda step, _: again.append(step)],
+    }
+    found = fit_recipe(recipe, KARATE, 3, **options)
+    assert again == [*range(10, 30), *range(30)]
+    assert found.settings.seed == whole.settings.seed
+    assert found.history["elbo"] == whole.history["elbo"]
+    again.clear()
+    assert fit_recipe(recipe, KARATE, 3, **options).history["elbo"] == whole.history["elbo"]
+    assert again == [], "the end of every start is kept"
+
+
+def test_a_search_for_the_number_of_blocks_goes_on_where_it_was(tmp_path):
+    recipe = Recipe.default("sbm", num_blocks="auto").override(
+        fit={"steps": 20, "checkpoint_every": 5}
+    )
+    whole = fit_recipe(recipe, KARATE)
+
+    def stop(step, _):
+        if step == 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_recipe(recipe, KARATE, folder=tmp_path, callbacks=[stop])
+    again = []
+    callbacks = [lambda step, _: again.append(step)]
+    found = fit_recipe(recipe, KARATE, folder=tmp_path, resume=True, callbacks=callbacks)
+    assert again[:10] == list(range(10, 20))
+    assert found.story.num_blocks == whole.story.num_blocks
+    assert found.history["elbo"] == whole.history["elbo"]
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_resuming_needs_a_checkpoint(tmp_path, restarts):
+    with pytest.raises(InferenceError, match=r"no file .*checkpoint.safetensors"):
+        fit_recipe(SMALL, KARATE, restarts, folder=tmp_path, resume=True)
+    with pytest.raises(ValueError, match="resume=True needs the folder"):
+        fit_recipe(SMALL, KARATE, restarts, resume=True)
 
 
 @pytest.mark.parametrize(

@@ -168,8 +168,6 @@ def test_auto_is_refused_where_it_means_nothing() -> None:
     recipe = gl.inference.Recipe(story={"name": "VGAE", "dimension": "auto"})
     with pytest.raises(ValueError, match="dimension='auto' is not known"):
         gl.inference.fit_recipe(recipe, three_blocks(), progress=False)
-    with pytest.raises(ValueError, match="cannot be resumed"):
-        gl.inference.fit_recipe(blocks_recipe("auto"), three_blocks(), resume=True, folder="x")
 
 
 def test_removals_are_refused_where_there_can_be_none() -> None:

@@ -95,7 +95,13 @@ def fit_files() -> dict[str, bytes]:
     story = SBM(6, 2)
     done = fit(story, AmortisedCategorical(story, graph, amortised=False), graph, steps=1)
     with tempfile.TemporaryDirectory() as folder:
-        return {path.name: path.read_bytes() for path in done.save(folder).iterdir()}
+        files = {path.name: path.read_bytes() for path in done.save(folder).iterdir()}
+    settings = json.loads(files["settings.json"])
+    del (
+        settings["sha256"],
+        settings["files"],
+    )  # as in early runs: what has a check sum gets no further than that
+    return {**files, "settings.json": json.dumps(settings).encode()}
 
 
 NETS = [room.to_networkx(graph) for graph in GRAPHS]
