@@ -9,7 +9,15 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from .validation import GraphError, as_array, checked_sparse, few, few_pairs, plural
+from .validation import (
+    GraphError,
+    as_array,
+    check_not_mostly_isolated,
+    checked_sparse,
+    few,
+    few_pairs,
+    plural,
+)
 
 __all__ = [
     "DENSE_LIMIT",
@@ -138,6 +146,7 @@ def normal_edges(
     keys, place, counts = torch.unique(
         dyad_keys(orient(arcs, directed), num_nodes), return_inverse=True, return_counts=True
     )
+    check_not_mostly_isolated(num_nodes, keys.numel())
     normal = dyads_of(keys, num_nodes)
     num_loops, num_repeats = int(loops.sum()), arcs.shape[1] - keys.numel()
     if (num_loops or num_repeats) and not clean:

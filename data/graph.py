@@ -25,8 +25,7 @@ from .fingerprint import fingerprint_of
 from .selection import check_selection, fields_of_selection
 from .validation import (
     GraphError,
-    check_not_mostly_isolated,
-    flag,
+    flags,
     node_count,
     node_ids,
     normal_features,
@@ -126,16 +125,10 @@ class Graph:
             GraphError: On any input that is not a simple graph with at least one observed dyad.
         """
         count = node_count(num_nodes)
-        directed, clean, allow_empty = (
-            flag(value, name)
-            for value, name in (
-                (directed, "directed"),
-                (clean, "clean"),
-                (allow_empty, "allow_empty"),
-            )
+        directed, clean, allow_empty = flags(
+            directed=directed, clean=clean, allow_empty=allow_empty
         )
         edges, strengths = normal_edges(edge_index, count, directed, clean, weights)
-        check_not_mostly_isolated(count, edges.shape[1])
         device = edges.device
         sides = None if parts is None else normal_parts(parts, count, directed).to(device)
         check_across(edges, sides, "edge")

@@ -18,7 +18,7 @@ __all__ = [
     "checked_sparse",
     "few",
     "few_pairs",
-    "flag",
+    "flags",
     "node_count",
     "node_ids",
     "normal_features",
@@ -44,11 +44,15 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def flag(value: Any, what: str) -> bool:
-    try:
-        return bool(value)
-    except (ValueError, TypeError, RuntimeError):
-        raise GraphError(f"{what} must be True or False, got {short(repr(value))}.") from None
+def flags(**given: Any) -> list[bool]:
+    """The truth of options, by name, in their order."""
+    found = []
+    for name, value in given.items():
+        try:
+            found.append(bool(value))
+        except (ValueError, TypeError, RuntimeError):
+            raise GraphError(f"{name} must be True or False, got {short(repr(value))}.") from None
+    return found
 
 
 def few(items: Sequence[Any], limit: int = 5) -> str:
