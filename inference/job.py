@@ -6,7 +6,9 @@ import atexit
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -14,7 +16,17 @@ from torch import Tensor
 from ..models.processes import Processes, sharing
 from .elbo import InferenceError
 
-__all__ = ["average_gradients", "join_job", "lost_is_told", "same_everywhere", "was_restarted"]
+__all__ = [
+    "average_gradients",
+    "batches_for",
+    "check_shares",
+    "join_job",
+    "lost_is_told",
+    "own_device",
+    "own_noise",
+    "same_everywhere",
+    "was_restarted",
+]
 
 
 def join_job(device: str | torch.device) -> Processes:
@@ -49,12 +61,12 @@ def was_restarted() -> bool:
 
 
 @contextmanager
-def lost_is_told(processes: Processes, kept: str) -> Iterator[None]:
+def lost_is_told(processes: Processes, checkpoint: Path | None) -> Iterator[None]:
     """Share the work of the block; a process that is lost ends it with words.
 
     Arguments:
         processes: of the job.
-        kept: what there is to go on from, in words.
+        checkpoint: what there is to go on from; None: nothing is written.
 
     Raises:
         InferenceError: another process is gone.
@@ -67,9 +79,14 @@ def lost_is_told(processes: Processes, kept: str) -> Iterator[None]:
     except RuntimeError as error:
         if processes.count == 1 or not _is_of_the_network(error):
             raise
+        kept = (
+            "no checkpoint is kept without a folder"
+            if checkpoint is None
+            else f"resume goes on from {checkpoint}"
+        )
         raise InferenceError(
             f"process {processes.rank} of {processes.count} has lost another one ({str(error).splitlines()[0]}): "
-            f"{kept}; torchrun --max-restarts=3 does so by itself"
+            f"{kept}; torchrun --max-restarts=3 starts the job anew and resumes by itself"
         ) from error
 
 
@@ -95,3 +112,38 @@ def average_gradients(parameters: Iterable[Tensor], processes: Processes) -> Non
     flat /= processes.count
     for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
+
+
+def batches_for(
+    processes: Processes, graphs: int, batch_size: int, device: torch.device
+) -> Iterator[tuple[Tensor, float]]:
+    """Random batches of one epoch: of each, this process's graphs, and what their mean counts for.
+
+    The mean over processes of count times mean is that of one process on the whole batch.
+    """
+    order = torch.randperm(graphs, device=device)
+    same_everywhere([order], processes)
+    for chosen in order.split(batch_size):
+        mine = chosen[processes.rank :: processes.count]
+        yield mine, processes.count * len(mine) / len(chosen)
+
+
+def check_shares(processes: Processes, graphs: int, batch_size: int) -> None:
+    """Refuse batches of which a process would get no graph.
+
+    Raises:
+        ValueError: as said.
+    """
+    least = min(graphs % batch_size or batch_size, batch_size)
+    if least < processes.count:
+        raise ValueError(
+            f"{processes.count} processes cannot share a step of {least} graphs ({graphs} graphs in steps of "
+            f"{batch_size}): choose another batch_size, or start fewer processes"
+        )
+
+
+def own_noise(processes: Processes, *seeds: int) -> None:
+    """Random numbers of its own for every process but the first, which goes on with those it has."""
+    if processes.rank:
+        state = np.random.SeedSequence((processes.rank, *seeds)).generate_state(1)
+        torch.manual_seed(int(state[0]))
