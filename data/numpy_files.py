@@ -79,7 +79,7 @@ def read_array(path: str | Path) -> np.ndarray:
 def _array(file: IO[bytes], size: int) -> np.ndarray:
     """The one array in a file of this many bytes."""
     try:
-        version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+        version = np.lib.format.read_magic(file)
         # 3.0 differs by names of fields, and arrays with fields are of no use here
         header = {
             (1, 0): np.lib.format.read_array_header_1_0,
@@ -87,7 +87,7 @@ def _array(file: IO[bytes], size: int) -> np.ndarray:
         }
         if version not in header:
             raise GraphError(f"arrays of format {version} are not read.")
-        shape, fortran, dtype = header[version](file)  # type: ignore[no-untyped-call]
+        shape, fortran, dtype = header[version](file)
     except GraphError:
         raise
     except (zlib.error, zipfile.BadZipFile) as error:
