@@ -22,6 +22,7 @@ __all__ = ["CHECKPOINT", "Checkpoints", "has_checkpoint"]
 
 CHECKPOINT = "checkpoint.safetensors"
 
+_AT_ONCE = "Nothing is learnt yet, so look for features or weights of extreme size"
 _PLAIN = ("step", "settled", "best_step", "best_score", "waited", "seconds", "history")
 
 
@@ -96,7 +97,7 @@ class Checkpoints:
         kept = "" if self.file is None or not self.file.exists() else f", which {self.file} keeps"
         return InferenceError(
             f"step {step}: {reason}. Story and guide hold the last good state{kept}. "
-            "A smaller learning_rate or clip usually helps"
+            + ("A smaller learning_rate or clip usually helps" if step else _AT_ONCE)
         )
 
     def load(self) -> None:

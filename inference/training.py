@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -43,6 +44,8 @@ __all__ = ["fit"]
 Callback = Callable[[int, dict[str, list[float]]], None]
 
 _SMALL = 500  # nodes
+#: how Pyro and torch refuse a parameter that is NaN, and nothing else
+_NO_NUMBER = re.compile(r"to satisfy the constraint .*\bnan\b|p_in >= 0", re.DOTALL)
 
 
 def fit(
@@ -233,9 +236,14 @@ def _step(
     run.elbo.kl_weight = settings.kl_weight if run.settled else settings.kl_weight_at(step)
     run.optimizer.zero_grad(set_to_none=True)
     # Pyro's checks speak on the first step; after that they only cost time
-    with nullcontext() if first else pyro.validation_enabled(False):
-        loss = run.elbo.differentiable_loss(run.story, run.guide, graph)
-    loss.backward()
+    try:
+        with nullcontext() if first else pyro.validation_enabled(False):
+            loss = run.elbo.differentiable_loss(run.story, run.guide, graph)
+        loss.backward()
+    except (ValueError, RuntimeError) as error:
+        if _NO_NUMBER.search(str(error)):  # found by a distribution before the objective shows it
+            raise checkpoints.break_down(step, "a parameter of a site is not a number") from None
+        raise
     average_gradients(run.parameters(), Processes.of_the_job())
     value, norm = loss.item(), _clip(run.optimizer, settings.clip, graph)
     if not (math.isfinite(value) and math.isfinite(norm)):

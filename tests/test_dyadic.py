@@ -321,29 +321,6 @@ def test_log_prob_at_logits_of_ten_thousand():
     assert DyadicBernoulli(left).log_prob(value).item() == pytest.approx(-2e4, rel=1e-6)
 
 
-@pytest.mark.parametrize("form", ["bias", "arcs-bias"])
-def test_another_order_of_the_nodes_permutes_the_node_densities(form):
-    case = Case(form)
-    nodes = case.distribution().node_log_prob(case.value).detach()
-    perm = torch.randperm(N)
-    place = torch.argsort(perm)
-    x = {name: t.detach()[perm] for name, t in case.leaves.items()}
-    missing = place[case.missing]
-    if not case.directed:
-        missing = missing.sort(0).values
-    moved = DyadicBernoulli(
-        x["left"],
-        x.get("right"),
-        x["a"],
-        x.get("b"),
-        missing=missing,
-        directed=case.directed,
-        tile=5,
-    )
-    value = case.value[perm][:, perm]
-    torch.testing.assert_close(moved.node_log_prob(value), nodes[perm], rtol=1e-12, atol=1e-12)
-
-
 def test_num_dyads_counts_observed_ones():
     case = Case("symmetric")
     assert case.distribution().num_dyads == case.mask.sum()

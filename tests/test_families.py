@@ -306,23 +306,6 @@ def test_provenance_of_every_argument_reaches_the_density(law, kind, what):
 
 
 @every
-def test_another_order_of_the_nodes_permutes_the_node_densities(law, kind):
-    case = Case(law, kind)
-    nodes = case.distribution().node_log_prob(case.value)
-    perm = torch.randperm(N)
-    place = torch.argsort(perm)
-    moved = Case(law, kind)
-    moved.missing = place[case.missing]
-    if kind != "directed":
-        moved.missing = moved.missing.sort(0).values
-    if moved.parts is not None:
-        moved.parts = case.parts[perm]
-    leaves = {k: x if k == "scale" else x[perm] for k, x in case.leaves.items()}
-    found = moved.distribution(leaves).node_log_prob(case.value[perm][:, perm])
-    torch.testing.assert_close(found, nodes[perm], rtol=1e-12, atol=1e-12)
-
-
-@every
 def test_float32(law, kind):
     case = Case(law, kind)
     low = {k: x.detach().float().requires_grad_() for k, x in case.leaves.items()}

@@ -279,26 +279,6 @@ def test_features_of_another_length(columns, have):
 # -- the guides -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("guide", [MeanField, StructuredMeanField])
-def test_names_of_nodes_do_not_matter(guide):
-    _, guide, graph = a_pair(guide, bias="node", features="bernoulli")
-    perm = torch.randperm(34)
-    before = poutine.trace(guide).get_trace(graph)
-    values = {
-        name: site["value"][perm] if site["cond_indep_stack"] else site["value"]
-        for name, site in before.nodes.items()
-        if site["type"] == "sample" and name != "nodes"
-    }
-    conditioned = poutine.condition(guide, data=values)
-    after = poutine.trace(conditioned).get_trace(graph.relabel(perm))
-    before.compute_log_prob()
-    after.compute_log_prob()
-    for name in values:
-        expected = before.nodes[name]["log_prob"]
-        expected = expected[perm] if expected.dim() else expected
-        torch.testing.assert_close(after.nodes[name]["log_prob"], expected, rtol=1e-4, atol=1e-4)
-
-
 def test_mean_field_memberships_do_not_look_at_the_sticks():
     _, guide, graph = a_pair(MeanField)
     site = poutine.trace(guide).get_trace(graph).nodes["memberships"]

@@ -120,34 +120,6 @@ def test_the_trace_holds_the_sites_of_the_docstring_and_no_others(kind, name):
     assert words.count("`") == 2 * len(expected)
 
 
-@every
-def test_names_of_nodes_do_not_matter(kind, name):
-    story = a_story(kind, name)
-    graph, values = small_graph(kind, story.likelihood), some_values(story)
-    expected = trace_at(story, graph, tensors(values)).log_prob_sum().item()
-    nodes = np.array([3, 1, 5, 0, 2, 4])
-    of_nodes = {"memberships", "node_bias"}
-    of_nodes |= {"sticks"} if story.sticks_placement == "local" else set()
-    moved = {k: v[nodes] if k in of_nodes else v for k, v in values.items()}
-    found = trace_at(story, graph.relabel(nodes), tensors(moved)).log_prob_sum().item()
-    assert found == pytest.approx(expected, rel=1e-12)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_names_of_communities_do_not_matter_to_the_edges(kind):
-    story = a_story(kind, "plain")
-    graph, values = small_graph(kind), some_values(story)
-    order = np.array([2, 0, 1])
-    table = matrix(story, values["affinity"])[order][:, order]
-    entries = table[np.triu_indices(K)] if kind == "undirected" else table.ravel()
-    moved = values | {"memberships": values["memberships"][:, order], "affinity": entries}
-    a, b = (
-        trace_at(story, graph, tensors(v)).nodes["edges"]["log_prob_sum"].item()
-        for v in (values, moved)
-    )
-    assert a == pytest.approx(b, rel=1e-12)
-
-
 # -- draws from the prior ----------------------------------------------------------------------------
 
 

@@ -116,27 +116,6 @@ def test_the_trace_holds_the_sites_of_the_docstring_and_no_others(kind, likeliho
     assert observed == {"edges"}
 
 
-@every
-def test_names_of_nodes_and_of_blocks_do_not_matter(kind, likelihood, bias):
-    story, graph = a_story(kind, likelihood, bias), small_graph(kind, likelihood)
-    values = some_values(kind, likelihood, bias)
-    expected = trace_at(story, graph, tensors(values)).log_prob_sum().item()
-    nodes = np.array([3, 1, 5, 0, 2, 4])
-    moved = {k: v[nodes] if k in ("membership", "node_bias") else v for k, v in values.items()}
-    found = trace_at(story, graph.relabel(nodes), tensors(moved)).log_prob_sum().item()
-    assert found == pytest.approx(expected, rel=1e-12)
-    blocks = np.array([2, 0, 1])  # new block b is old block blocks[b]
-    table = matrix(values[TABLE[likelihood]], kind)[blocks][:, blocks]
-    entries = table[np.triu_indices(K)] if kind == "undirected" else table.ravel()
-    renamed = values | {
-        "community_weights": values["community_weights"][blocks],
-        TABLE[likelihood]: entries,
-        "membership": np.argsort(blocks)[values["membership"]],
-    }
-    found = trace_at(story, graph, tensors(renamed)).log_prob_sum().item()
-    assert found == pytest.approx(expected, rel=1e-12)
-
-
 # -- draws from the prior ----------------------------------------------------------------------------
 
 

@@ -109,17 +109,6 @@ def test_the_trace_holds_the_sites_of_the_docstring_and_no_others(name, kind):
     assert ("no prior counted" in words) == (kind is GAE)
 
 
-@every
-def test_names_of_nodes_do_not_matter(name):
-    story = a_story(name)
-    graph, values = a_graph(story), some_values(story)
-    expected = trace_at(story, graph, tensors(values)).log_prob_sum().item()
-    nodes = np.array([3, 1, 5, 0, 2, 4])
-    moved = {k: v[nodes] if k in ("embedding", "node_bias") else v for k, v in values.items()}
-    found = trace_at(story, graph.relabel(nodes), tensors(moved)).log_prob_sum().item()
-    assert found == pytest.approx(expected, rel=1e-12)
-
-
 def test_a_rotation_of_the_embedding_does_not_matter():
     story = a_story("plain")
     graph, values = a_graph(story), some_values(story)
