@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: fit test arviz-ends lint types audit notebooks docs check clean
+.PHONY: fit test proof arviz-ends lint types audit notebooks docs check clean
 
 fit: $(READY)  ## fit DGLFRM to Zachary's karate club; open runs/karate/report.html
 	$(BIN)/graphlore fit karate --restarts 3 --out runs/karate
 
 test: $(READY)  ## the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+proof: $(READY)  ## what the tests assert, at length (hours); reports in docs/proof, PROOF="kills fuzz" runs some
+	PYTHONPATH=tests:tests/support:$$PYTHONPATH OMP_NUM_THREADS=1 $(BIN)/python -m proof $(PROOF)
 
 # each in a folder of its own, laid over what is installed; ArviZ 1 is there for Python 3.12 and newer
 ARVIZ_TESTS := tests/test_posterior.py tests/test_posterior_options.py

@@ -186,6 +186,7 @@ def fit(
     observed = data.load(graph, **options)
     held_out = _held_out(observed, split, hold_out, plan.settings.seed)
     folder = out or Path("runs") / run_name(observed.title)
+    first = inference.join_job(plan.settings.device).rank == 0  # of torchrun's processes: it writes
     with inference.locked(folder):
         try:
             fitted = inference.fit_recipe(
@@ -194,10 +195,12 @@ def fit(
                 restarts,
                 folder=folder,
                 resume=resume,
-                progress=not (quiet or as_json),
+                progress=first and not (quiet or as_json),
             )
         except KeyboardInterrupt:
             fail("stopped; the same command with --resume goes on from the last checkpoint", 130)
+        if not first:
+            return
         fitted.save(folder)
         if held_out is not None:
             data.write_npz(held_out.full, folder / "full.npz")

@@ -9,24 +9,14 @@ from typing import Any
 import numpy as np
 
 from .atomic import replacing
+from .numpy_files import arrays_of
 from .validation import GraphError
 
-__all__ = ["arrays_of", "read_arrays", "write_arrays"]
-
-
-def arrays_of(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of an archive by name; their check sums are verified. Raises whatever NumPy and zipfile raise."""
-    with np.load(path, allow_pickle=False) as file:
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise GraphError("not an .npz archive.")
-        arrays = {key: file[key] for key in file.files}
-    if strange := [key for key, value in arrays.items() if not isinstance(value, np.ndarray)]:
-        raise GraphError(f"the archive holds {', '.join(map(repr, strange))}, which is no array.")
-    return arrays
+__all__ = ["read_arrays", "write_arrays"]
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """As :func:`arrays_of`, with one error.
+    """The arrays of an archive by name, with one error.
 
     Raises:
         GraphError: the file is missing, damaged or no archive.
@@ -35,7 +25,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         return arrays_of(path)
     except FileNotFoundError:
         raise GraphError(f"There is no file {path} that can be read.") from None
-    except Exception as error:  # zip, zlib and NumPy raise many kinds
+    except (OSError, GraphError) as error:
         raise GraphError(f"{path} is no .npz archive that can be read: {error}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,10 @@ def _pair_array(edges: Any) -> np.ndarray:
             array[:, column] = np.fromiter((r[column] for r in rows), dtype=object, count=len(rows))
         kinds = {type(end) for end in array.flat}
         if kinds and all(issubclass(k, int | np.integer) and k is not bool for k in kinds):
-            array = array.astype(np.int64)
+            try:
+                array = array.astype(np.int64)
+            except OverflowError:
+                raise GraphError("Node ids must be less than 2**63.") from None
     if array.size == 0:
         return np.empty((0, 2), dtype=np.int64)
     if array.ndim != 2 or array.shape[1] != 2:
@@ -77,7 +81,8 @@ def _is_pair(row: Any) -> bool:
 def _number_names(array: np.ndarray, names: Sequence[Any] | None) -> tuple[np.ndarray, list[Any]]:
     """Names -> ids: places in ``names`` if given, else in sorted order (as met, if unsortable)."""
     flat = array.ravel().tolist()
-    bad = [x for x in flat if isinstance(x, float | bool) or x is None]
+    numbers = float | complex | bool | np.inexact | np.bool_
+    bad = [x for x in flat if isinstance(x, numbers) or x is None]
     if bad:
         raise GraphError(
             f"{plural(len(bad), 'end')} of an edge is neither an integer id nor a name: "
@@ -160,7 +165,7 @@ def _encode_labels(values: Iterable[Any]) -> tuple[np.ndarray, list[str] | None]
     given = list(values)
     known = [v for v in given if v is not None]
     if all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in known):
-        return np.array([-1 if v is None else int(v) for v in given], dtype=np.int64), None
+        return np.array([-1 if v is None else int(v) for v in given]), None
     words = sorted({str(v) for v in known})
     place = {word: i for i, word in enumerate(words)}
     return np.array([-1 if v is None else place[str(v)] for v in given], dtype=np.int64), words
@@ -227,8 +232,8 @@ def from_networkx(
     elif nodes != list(range(len(nodes))):
         options.setdefault("names", nodes)
     options.setdefault("directed", graph.is_directed())
-    if graph.name:
-        options.setdefault("title", str(graph.name))
+    if isinstance(graph.name, str) and graph.name:
+        options.setdefault("title", graph.name)
     return Graph(len(nodes), np.array(ends, dtype=np.int64).reshape(-1, 2).T, **options)
 
 
@@ -314,7 +319,12 @@ def from_pyg(
             f"from_pyg wants a homogeneous Data with a dense edge_index, got {type(data).__name__}"
             + ("." if edges is None else f" with edge_index of type {type(edges).__name__}.")
         )
-    num_nodes = data.num_nodes
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyG, where it counts the nodes of edge_index
+        try:
+            num_nodes = data.num_nodes
+        except Exception as error:  # PyG counts by what is there, whatever that is
+            raise GraphError(f"The Data does not say how many nodes it has: {error}.") from error
     if getattr(data, "parts", None) is not None:
         kw.setdefault("parts", data.parts)
     # Validate as arcs first: a repeated arc is an error, the reverse of an arc is not.

@@ -9,7 +9,15 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from .validation import GraphError, few, few_pairs, plural
+from .validation import (
+    GraphError,
+    as_array,
+    check_not_mostly_isolated,
+    checked_sparse,
+    few,
+    few_pairs,
+    plural,
+)
 
 __all__ = [
     "DENSE_LIMIT",
@@ -49,7 +57,7 @@ def as_pairs(value: Any, what: str) -> Tensor:
     else:
         try:
             array = np.asarray(value)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RuntimeError) as error:
             raise GraphError(f"{what} is not a rectangular array of node ids: {error}") from None
         kind, shape, dtype = array.dtype.kind, array.shape, str(array.dtype)
     if 0 in shape:  # [] and [[], []] have no dtype of their own
@@ -96,13 +104,7 @@ def orient(pairs: Tensor, directed: bool) -> Tensor:
 
 def _given_weights(value: Any, pairs: Tensor) -> Tensor:
     """One weight per given edge, (E,) float64 (so that sums of repeats do not depend on order)."""
-    if isinstance(value, Tensor):
-        value = value.detach()
-        value = (value.to_dense() if value.layout != torch.strided else value).cpu().numpy()
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise GraphError(f"weights must be a vector of numbers: {error}") from None
+    array = as_array(value, "weights must be a vector of numbers")
     if array.shape != (pairs.shape[1],):
         raise GraphError(
             f"weights must have shape ({pairs.shape[1]},), one per edge as given, "
@@ -144,6 +146,7 @@ def normal_edges(
     keys, place, counts = torch.unique(
         dyad_keys(orient(arcs, directed), num_nodes), return_inverse=True, return_counts=True
     )
+    check_not_mostly_isolated(num_nodes, keys.numel())
     normal = dyads_of(keys, num_nodes)
     num_loops, num_repeats = int(loops.sum()), arcs.shape[1] - keys.numel()
     if (num_loops or num_repeats) and not clean:
@@ -178,12 +181,7 @@ def normal_parts(value: Any, num_nodes: int, directed: bool) -> Tensor:
     """Sides of a bipartite graph, (N,) int64 of 0 and 1, both of them there."""
     if directed:
         raise GraphError("A bipartite graph is undirected here: give parts or directed=True.")
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().numpy()
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise GraphError(f"parts must be a vector of 0 and 1: {error}") from None
+    array = as_array(value, "parts must be a vector of 0 and 1")
     if array.shape != (num_nodes,):
         raise GraphError(
             f"parts must have shape ({num_nodes},), the side of each node, "
@@ -231,20 +229,14 @@ def normal_dyads(
 def boolean_mask(observed: Any, shape: tuple[int, int]) -> np.ndarray:
     """A mask of observed dyads, of whatever form, as a boolean array of this shape."""
     if sp.issparse(observed):
-        mask: Any = sp.csr_array(observed)
+        mask: Any = sp.csr_array(checked_sparse(observed, "mask of observed dyads"))
         if mask.shape == shape and shape[0] * shape[1] > DENSE_LIMIT:
             raise GraphError(
                 f"The mask of observed dyads has {shape[0]} x {shape[1]} entries, too many to "
                 "complement; give the unobserved dyads as missing=(2, H) instead."
             )
-    elif isinstance(observed, Tensor):
-        dense = observed.to_dense() if observed.layout != torch.strided else observed
-        mask = dense.detach().cpu().numpy()
     else:
-        try:
-            mask = np.asarray(observed)
-        except ValueError as error:
-            raise GraphError(f"observed is not a rectangular mask: {error}") from None
+        mask = as_array(observed, "observed is not a rectangular mask")
     if mask.shape != shape:
         raise GraphError(
             f"The mask of observed dyads must have shape ({shape[0]}, {shape[1]}), "

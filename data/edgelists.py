@@ -16,13 +16,14 @@ from torch import Tensor
 
 from .convert import from_edges
 from .graph import Graph
-from .validation import GraphError, few, plural
+from .validation import GraphError, few, plural, short
 
 __all__ = ["EdgeList", "graph_of_edge_list", "parse_edge_list", "read_pairs"]
 
 _log = logging.getLogger(__name__)
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".edges")
+_DIGITS = 18
 _SNIFFED = 1_000  # lines that the separator is found out from
 _SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas", None: "white space"}
 # Words of a header; needed only where nodes have names, as ids tell themselves apart.
@@ -147,7 +148,7 @@ def graph_of_edge_list(
         _log.warning(
             "%s: columns after the second (%s) are ignored%s",
             path.name,
-            ", ".join(found.further),
+            few(found.further),
             "; weights=True reads the third as weights"
             if found.weights is None
             else ", except for the weights",
@@ -175,9 +176,9 @@ def _refuse_repeats(found: EdgeList, directed: bool) -> None:
     for line, (a, b) in zip(found.lines, found.ends, strict=True):
         pair = (a, b) if directed or a < b else (b, a)
         if a == b:
-            loops.append(f"{a!r} in line {line}")
+            loops.append(f"{short(repr(a))} in line {line}")
         elif pair in seen:
-            repeats.append(f"{a!r} and {b!r} in line {line}")
+            repeats.append(f"{short(repr(a))} and {short(repr(b))} in line {line}")
         seen.add(pair)
     if loops or repeats:
         words = [
@@ -220,36 +221,41 @@ def read_pairs(path: str | Path, graph: Graph) -> Tensor:
                     raise GraphError(f"line {number}: {_no_node(name, known, graph)}")
                 ids[side, place] = known[name]
             if pair[0] == pair[1]:
-                raise GraphError(f"line {number}: {name!r} with itself is no pair of nodes.")
+                raise GraphError(
+                    f"line {number}: {short(repr(name))} with itself is no pair of nodes."
+                )
     except FileNotFoundError:
         raise GraphError(f"No such file: {path}.") from None
-    except UnicodeDecodeError as error:
-        raise GraphError(
-            f"{path.name} is not a UTF-8 text file ({error}): save it again with the encoding UTF-8."
-        ) from error
+    except PermissionError:
+        raise GraphError(f"No permission to read {path}.") from None
     except GraphError as error:
         raise GraphError(f"{path.name}: {error}") from None
     return ids
 
 
 def _no_node(name: str, known: dict[str, int], graph: Graph) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(short(name), known, n=1)
     kind = f"ids run from 0 to {graph.num_nodes - 1}"
     if graph.names is not None:
-        kind = f"names are such as {', '.join(map(repr, graph.names[:3]))}"
+        kind = f"names are such as {few([repr(name) for name in graph.names], 3)}"
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{graph.title!r} has no node {name!r} ({kind}).{hint}"
+    return f"{graph.title!r} has no node {short(repr(name))} ({kind}).{hint}"
 
 
 def _lines(path: Path) -> tuple[list[int], list[str]]:
     """Lines with something on them, and their numbers."""
     numbers, lines = [], []
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            text = line.strip(" \r\n")
-            if text.strip() and not text.lstrip().startswith(("#", "%")):
-                numbers.append(number)
-                lines.append(text)
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                text = line.strip(" \r\n")
+                if text.strip() and not text.lstrip().startswith(("#", "%")):
+                    numbers.append(number)
+                    lines.append(text)
+    except UnicodeDecodeError as error:
+        raise GraphError(
+            f"not a UTF-8 text file ({error.reason} at byte {error.start}): save it again with the encoding UTF-8."
+        ) from error
     return numbers, lines
 
 
@@ -274,14 +280,18 @@ def _rows(lines: list[str], sep: str | None) -> list[list[str]]:
         if not any('"' in line for line in lines):
             return [line.split() for line in lines]
         sep = " "
-    rows = list(csv.reader(lines, delimiter=sep, skipinitialspace=True))
+    try:
+        rows = list(csv.reader(lines, delimiter=sep, skipinitialspace=True))
+    except csv.Error as error:
+        raise GraphError(f"the columns cannot be told apart: {error}.") from None
     if len(rows) != len(lines):
         raise GraphError("a quoted name runs over several lines; that is not supported.")
     return [[word.strip() for word in row] for row in rows]
 
 
 def _is_integer(text: str) -> bool:
-    return text.removeprefix("-").isdecimal()
+    # what has more digits than a 64-bit number is a name, such as a hash
+    return len(text) <= _DIGITS and text.removeprefix("-").isdecimal()
 
 
 def _number(text: str, sep: str | None) -> float | None:
@@ -318,7 +328,7 @@ def _weight_column(first: list[str], weights: bool | str, header: bool | None) -
         return 2 if weights else None
     if header is False or weights not in first[2:]:
         raise GraphError(
-            f"no column {weights!r} for the weights: the first line is {', '.join(first)!r}. A "
+            f"no column {weights!r} for the weights: the first line is {few(first)!r}. A "
             "file without a header has its weights in the third column, weights=True."
         )
     return first.index(weights, 2)

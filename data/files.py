@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import logging
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.parsers.expat import ExpatError
 
 import networkx as nx
 import numpy as np
 import scipy.io
 import scipy.sparse as sp
 
-from .archives import arrays_of, write_arrays
+from .archives import write_arrays
 from .convert import from_edges, from_networkx
 from .edgelists import SUFFIXES as _EDGE_LISTS
 from .edgelists import graph_of_edge_list
 from .graph import Graph
 from .matrices import from_dense, from_scipy
+from .networkx_files import SUFFIXES as _NETWORKX
+from .networkx_files import read_networkx
+from .numpy_files import arrays_of, read_array, scalar
 from .validation import GraphError
 
 __all__ = ["read_graph", "write_npz"]
 
 _log = logging.getLogger(__name__)
 
-_NETWORKX = {".gml": nx.read_gml, ".graphml": nx.read_graphml, ".gexf": nx.read_gexf}
 _FORMS = "edge lists (.csv, .tsv, .txt, .edges), .npz, .npy, .mtx, .gml, .graphml and .gexf"
 
 
@@ -65,6 +70,9 @@ def read_graph(path: str | Path, *, weights: bool | str = False, **options: Any)
         raise GraphError(f"{path} is a folder; give a file: {_FORMS}.")
     if not isinstance(weights, bool | str):
         raise GraphError(f"weights must be True, False or a word, got {type(weights).__name__}.")
+    of_text = [] if suffix in _EDGE_LISTS else sorted({"sep", "header"} & options.keys())
+    if of_text:
+        raise GraphError(f"{' and '.join(of_text)} is for edge lists, and {path.name} is none.")
     options.setdefault("title", path.stem)
     try:
         if suffix in _EDGE_LISTS:
@@ -74,28 +82,37 @@ def read_graph(path: str | Path, *, weights: bool | str = False, **options: Any)
         if suffix == ".npy":
             return _read_npy(path, weights=weights, **options)
         if suffix == ".mtx":
-            matrix = scipy.io.mmread(path)
+            matrix = _read(_read_mtx, path)
             read = from_scipy if sp.issparse(matrix) else from_dense
             return read(matrix, **_matrix_options(weights, options))
         if weights:
             options["weight"] = "weight" if weights is True else weights
-        return from_networkx(_read_networkx(path, suffix), **options)
+        return from_networkx(_read(read_networkx, path), **options)
     except GraphError as error:
         raise GraphError(f"{path.name}: {error}") from error.__cause__
     except FileNotFoundError:
         raise GraphError(f"No such file: {path}.") from None
     except PermissionError:
         raise GraphError(f"No permission to read {path}.") from None
-    except UnicodeDecodeError as error:
-        raise GraphError(
-            f"{path.name} is not a UTF-8 text file ({error}): save it again with the encoding UTF-8."
-        ) from error
-    except TypeError:
-        raise  # a wrong option is the caller's mistake, not the file's
-    except Exception as error:  # the parsers raise many kinds
-        raise GraphError(
-            f"{path.name} is not a well-formed {suffix} file: {type(error).__name__}: {error}"
-        ) from error
+    except OSError as error:
+        raise GraphError(f"Could not read {path}: {error}.") from error
+
+
+def _read(parser: Callable[[Path], Any], path: Path) -> Any:
+    """What a library's parser makes of a file; it raises many kinds, not all of them with words for a user."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return parser(path)
+    except (GraphError, FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:
+        told = " ".join(str(error).split())[:200]
+        if isinstance(error, KeyError):
+            told = f"it lacks {told}"
+        elif not isinstance(error, SyntaxError | OSError | ExpatError | nx.NetworkXException):
+            told = "its content does not follow the form"
+        raise GraphError(f"not a well-formed {path.suffix.lower()} file: {told}.") from error
 
 
 # -- NumPy ------------------------------------------------------------------------------------
@@ -112,7 +129,7 @@ def _read_npz(
 ) -> Graph:
     arrays = arrays_of(path)
     if {"format", "shape", "data"} <= arrays.keys():
-        matrix = sp.load_npz(path)
+        matrix = _read(sp.load_npz, path)
         return from_scipy(matrix, directed=bool(directed), **_matrix_options(weights, options))
     if "edge_ptr" in arrays:
         raise GraphError("the file holds a set of graphs, not one graph.")
@@ -121,8 +138,11 @@ def _read_npz(
             "the archive lacks edge_index (2, E) and num_nodes; it holds "
             f"{', '.join(sorted(arrays)) or 'nothing'}."
         )
+    flags = {
+        key: bool(scalar(arrays[key], key)) for key in ("directed", "allow_empty") if key in arrays
+    }
     if directed is None:
-        directed = bool(arrays.get("directed", False))
+        directed = flags.get("directed", False)
     if directed and "arc_index" not in arrays:
         raise GraphError("directed=True, but the file has no arc_index (2, A): it is undirected.")
     own = "arc_weight" if directed else "edge_weight"
@@ -143,15 +163,27 @@ def _read_npz(
     if "x" in arrays:
         options.setdefault("features", arrays["x"])
     elif "x_indptr" in arrays:
-        indices, indptr = arrays["x_indices"], arrays["x_indptr"]
-        values = arrays.get("x_data", np.ones(indices.size, dtype=np.float32))
-        parts = (values, indices.astype(np.int64), indptr.astype(np.int64))
-        options.setdefault("features", sp.csr_array(parts, shape=tuple(arrays["x_shape"].tolist())))
+        options.setdefault("features", _csr_features(arrays))
     if "title" in arrays:
-        options["title"] = str(arrays["title"])
+        options["title"] = str(arrays["title"])[:200]
     edges = arrays["arc_index"] if directed else arrays["edge_index"]
-    options.setdefault("allow_empty", bool(arrays.get("allow_empty", False)))
-    return Graph(int(arrays["num_nodes"]), edges, directed=directed, **options)
+    options.setdefault("allow_empty", flags.get("allow_empty", False))
+    return Graph(scalar(arrays["num_nodes"], "num_nodes"), edges, directed=directed, **options)
+
+
+def _csr_features(arrays: dict[str, np.ndarray]) -> sp.csr_array:
+    lacking = [key for key in ("x_indices", "x_shape") if key not in arrays]
+    if lacking:
+        raise GraphError(f"the archive has CSR features, x_indptr, without {', '.join(lacking)}.")
+    indices, indptr, shape = (arrays[key] for key in ("x_indices", "x_indptr", "x_shape"))
+    values = arrays.get("x_data", np.ones(indices.size, dtype=np.float32))
+    try:
+        if {a.dtype.kind for a in (indices, indptr, shape)} - {"i", "u"} or shape.shape != (2,):
+            raise ValueError("indices, indptr and the two numbers of the shape must be integers")
+        parts = (values, indices.astype(np.int64), indptr.astype(np.int64))
+        return sp.csr_array(parts, shape=tuple(shape.tolist()))
+    except (ValueError, TypeError) as error:
+        raise GraphError(f"the CSR features do not fit together: {error}.") from None
 
 
 def write_npz(graph: Graph, path: str | Path) -> Path:
@@ -210,7 +242,7 @@ def write_npz(graph: Graph, path: str | Path) -> Path:
 
 
 def _read_npy(path: Path, *, weights: bool | str, **options: Any) -> Graph:
-    array = np.load(path, allow_pickle=False)
+    array = read_array(path)
     if array.ndim == 2 and array.shape[0] != array.shape[1] and array.dtype.kind in "iu":
         if 2 in array.shape and weights:
             raise GraphError("the file holds pairs without weights.")
@@ -221,15 +253,23 @@ def _read_npy(path: Path, *, weights: bool | str, **options: Any) -> Graph:
     return from_dense(array, **_matrix_options(weights, options))
 
 
-# -- NetworkX ---------------------------------------------------------------------------------
+# -- Matrix Market ----------------------------------------------------------------------------
 
 
-def _read_networkx(path: Path, suffix: str) -> nx.Graph:
-    if suffix == ".gml":
-        try:
-            return nx.read_gml(path)
-        except nx.NetworkXError as error:
-            if "label" not in str(error):
-                raise
-            return nx.read_gml(path, label="id")
-    return _NETWORKX[suffix](path)
+def _read_mtx(path: Path) -> Any:
+    """The matrix, if the file can be as long as its header says: SciPy makes room for it first."""
+    try:
+        rows, cols, entries, form, *_ = scipy.io.mminfo(path)
+    except ValueError as error:
+        raise GraphError(f"not a well-formed .mtx file: {error!s:.200}.") from error
+    size = path.stat().st_size
+    # an entry of an array has two bytes, and those of a symmetric one come once; a coordinate has four
+    least = rows * cols - rows if form == "array" else 4 * entries
+    if least > size + 2:
+        raise GraphError(
+            f"the header says {rows} x {cols} with {entries} entries, too many for {size} bytes."
+        )
+    try:
+        return scipy.io.mmread(path)
+    except (ValueError, OverflowError) as error:
+        raise GraphError(f"not a well-formed .mtx file: {error!s:.200}.") from error

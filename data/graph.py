@@ -25,10 +25,12 @@ from .fingerprint import fingerprint_of
 from .selection import check_selection, fields_of_selection
 from .validation import (
     GraphError,
+    flags,
     node_count,
     node_ids,
     normal_features,
     normal_labels,
+    normal_title,
     normal_words,
     plural,
     words_of_labels,
@@ -123,6 +125,9 @@ class Graph:
             GraphError: On any input that is not a simple graph with at least one observed dyad.
         """
         count = node_count(num_nodes)
+        directed, clean, allow_empty = flags(
+            directed=directed, clean=clean, allow_empty=allow_empty
+        )
         edges, strengths = normal_edges(edge_index, count, directed, clean, weights)
         device = edges.device
         sides = None if parts is None else normal_parts(parts, count, directed).to(device)
@@ -146,8 +151,8 @@ class Graph:
             "names": None if names is None else normal_words(names, "names", count, True),
             "label_names": words_of_labels(label_names, classes),
             "feature_names": None,
-            "directed": bool(directed),
-            "title": str(title),
+            "directed": directed,
+            "title": normal_title(title),
         }
         if feature_names is not None:
             if features is None:

@@ -16,14 +16,16 @@ import torch
 from torch import Tensor
 
 from .archives import read_arrays
-from .dyads import orient
+from .dyads import as_pairs, orient
 from .graph import Graph
 from .graphbatch import GraphBatch
-from .validation import GraphError, few, plural
+from .validation import GraphError, as_array, few, normal_title, plural
 
 __all__ = ["GraphSet", "read_graphset"]
 
 _log = logging.getLogger(__name__)
+_MOST_NODES = 10_000_000  # of a graph; batches have a square of it
+_MOST_TYPES = 1_000_000  # of nodes or of edges; they count from 0 or 1
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
@@ -77,21 +79,16 @@ class GraphSet(Sequence[Graph]):
         Raises:
             GraphError: On shapes that do not fit, ids out of range, self-loops, repeats, or an empty set.
         """
-        sizes = _integers(num_nodes, "num_nodes", None, least=1)
+        sizes = _integers(num_nodes, "num_nodes", None, least=1, most=_MOST_NODES)
         count = sizes.numel()
         if count == 0:
             raise GraphError("An empty set: a GraphSet needs at least one graph.")
         ptr = _integers(edge_ptr, "edge_ptr", count + 1, least=0)
-        edges = torch.as_tensor(np.asarray(edge_index))
-        edges = edges if edges.numel() else edges.long()  # empty lists come as floats
-        if edges.ndim != 2 or edges.shape[0] != 2 or edges.is_floating_point():
-            raise GraphError(
-                f"edge_index must be (2, E) integers, got {tuple(edges.shape)}, {edges.dtype}."
-            )
+        edges = as_pairs(edge_index, "edge_index")
         total = edges.shape[1]
         if int(ptr[0]) != 0 or int(ptr[-1]) != total or bool((ptr.diff() < 0).any()):
             raise GraphError(f"edge_ptr must run from 0 to the {total} edges without falling.")
-        edges = orient(edges.long(), False)
+        edges = orient(edges, False)
         graph = torch.repeat_interleave(torch.arange(count), ptr.diff())
         for wrong, what in (
             ((edges[0] < 0) | (edges[1] >= sizes[graph]), "out of range"),
@@ -108,7 +105,7 @@ class GraphSet(Sequence[Graph]):
             raise GraphError(f"Repeated edges in graphs {few(twice)}; list every edge once.")
         kinds = None
         if edge_types is not None:
-            kinds = _integers(edge_types, "edge_types", total, least=1)[place]
+            kinds = _integers(edge_types, "edge_types", total, least=1, most=_MOST_TYPES)[place]
         values: dict[str, Any] = {
             "num_nodes": sizes,
             "edge_index": edges[:, place],
@@ -116,10 +113,12 @@ class GraphSet(Sequence[Graph]):
             "edge_types": kinds,
             "node_types": None,
             "labels": None,
-            "title": str(title),
+            "title": normal_title(title),
         }
         if node_types is not None:
-            values["node_types"] = _integers(node_types, "node_types", int(sizes.sum()), least=0)
+            values["node_types"] = _integers(
+                node_types, "node_types", int(sizes.sum()), least=0, most=_MOST_TYPES
+            )
         if labels is not None:
             values["labels"] = _integers(labels, "labels", count, least=None)
         object.__setattr__(self, "__dict__", values)
@@ -369,15 +368,18 @@ def read_graphset(
     def numbered(name: str | None, first: int) -> np.ndarray | None:
         return None if name is None else np.unique(arrays[name], return_inverse=True)[1] + first
 
-    return GraphSet(
-        arrays["num_nodes"],
-        arrays["edge_index"],
-        arrays["edge_ptr"],
-        node_types=numbered(node_types, 0),
-        edge_types=numbered(edge_types, 1),
-        labels=arrays.get("graph_labels"),
-        title=path.stem,
-    )
+    try:
+        return GraphSet(
+            arrays["num_nodes"],
+            arrays["edge_index"],
+            arrays["edge_ptr"],
+            node_types=numbered(node_types, 0),
+            edge_types=numbered(edge_types, 1),
+            labels=arrays.get("graph_labels"),
+            title=path.stem,
+        )
+    except GraphError as error:
+        raise GraphError(f"{path.name}: {error}") from None
 
 
 def _columns(ptr: Tensor, ids: Tensor) -> Tensor:
@@ -387,14 +389,11 @@ def _columns(ptr: Tensor, ids: Tensor) -> Tensor:
     return torch.arange(int(counts.sum())) + torch.repeat_interleave(ptr[ids] - before, counts)
 
 
-def _integers(value: Any, what: str, length: int | None, least: int | None) -> Tensor:
-    """A vector of integers of this length, none below ``least``."""
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().numpy()
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise GraphError(f"{what} must be a vector of integers: {error}.") from None
+def _integers(
+    value: Any, what: str, length: int | None, least: int | None, most: int = 2**62
+) -> Tensor:
+    """A vector of integers of this length, none below ``least`` or above ``most``."""
+    array = as_array(value, f"{what} must be a vector of integers")
     if array.size == 0:
         array = array.astype(np.int64)
     if array.ndim != 1 or array.dtype.kind not in "iu" or length not in (None, array.size):
@@ -405,4 +404,7 @@ def _integers(value: Any, what: str, length: int | None, least: int | None) -> T
     if least is not None and array.size and array.min() < least:
         where = np.flatnonzero(array < least)[:6].tolist()
         raise GraphError(f"{what} must be at least {least}; it is less at {few(where)}.")
+    if array.size and int(array.max()) > most:
+        where = np.flatnonzero(array > most)[:6].tolist()
+        raise GraphError(f"{what} must be at most {most}; it is more at {few(where)}.")
     return torch.from_numpy(array.astype(np.int64))

@@ -7,26 +7,30 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch import Tensor
 
 from .dyads import SAME_WEIGHT, boolean_mask
 from .graph import Graph
-from .validation import GraphError, few, few_pairs, plural
+from .validation import (
+    GraphError,
+    as_array,
+    check_not_mostly_isolated,
+    checked_sparse,
+    few,
+    few_pairs,
+    node_count,
+    plural,
+)
 
 __all__ = ["from_biadjacency", "from_dense", "from_scipy"]
 
 
 def _dense(array: Any, what: str) -> np.ndarray:
     """Array-like or tensor (dense or sparse) -> an array of numbers."""
-    if isinstance(array, Tensor):
-        tensor = array.detach().cpu()
-        array = (tensor if tensor.layout == torch.strided else tensor.to_dense()).numpy()
-    try:
-        matrix = np.asarray(array)
-    except ValueError as error:
-        raise GraphError(f"The {what} is not rectangular: {error}") from None
+    matrix = as_array(array, f"The {what} is not rectangular")
     _check_numbers(matrix.dtype, what)
-    return matrix
+    return (
+        matrix.astype(np.float32) if matrix.dtype == np.float16 else matrix
+    )  # SciPy knows no half
 
 
 def _check_numbers(dtype: np.dtype, what: str) -> None:
@@ -39,7 +43,8 @@ def _entries(matrix: Any, weighted: bool, binarize: bool, what: str) -> sp.coo_a
     if weighted and binarize:
         raise GraphError("Give weighted=True or binarize=True: keep the weights or drop them.")
     _check_numbers(matrix.dtype, what)
-    coo = sp.coo_array(matrix)
+    coo = checked_sparse(matrix, what)
+    check_not_mostly_isolated(sum(coo.shape) // 2, coo.nnz)
     parts = (coo.data.astype(np.float64), (coo.row, coo.col))
     csr = sp.csr_array(parts, shape=coo.shape)  # own arrays; sums what is stored twice
     csr.eliminate_zeros()
@@ -87,6 +92,7 @@ def from_scipy(
         raise GraphError(f"from_scipy wants a SciPy sparse matrix, got {type(matrix).__name__}.")
     if len(matrix.shape) != 2 or matrix.shape[0] != matrix.shape[1]:
         raise GraphError(f"An adjacency matrix must be square, got shape {matrix.shape}.")
+    node_count(matrix.shape[0])
     coo = _entries(matrix, weighted, binarize, "adjacency matrix")
     rows, cols, values = coo.row.astype(np.int64), coo.col.astype(np.int64), coo.data
     if not directed:

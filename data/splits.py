@@ -15,7 +15,8 @@ from torch import Tensor
 from .archives import read_arrays, write_arrays
 from .dyads import normal_dyads
 from .graph import Graph
-from .validation import GraphError, few, few_pairs, plural
+from .numpy_files import scalar
+from .validation import GraphError, as_array, few, few_pairs, plural
 
 __all__ = ["Split", "given_split", "random_split", "sample_dyads"]
 
@@ -259,16 +260,21 @@ def given_split(
     """
     if false_edges not in ("drop", "keep"):
         raise GraphError(f"false_edges must be 'drop' or 'keep', got {false_edges!r}.")
+    if isinstance(source, str | Path):
+        try:
+            return given_split(graph, _read_given(source), false_edges)
+        except GraphError as error:
+            raise GraphError(f"{Path(source).name}: {error}") from error.__cause__
     arrays = _read_given(source)
     n = graph.num_nodes
-    if "num_nodes" in arrays and int(arrays["num_nodes"]) != n:
-        raise GraphError(
-            f"The split is of a graph with {int(arrays['num_nodes'])} nodes, this one has {n}."
-        )
+    of = n
+    if "num_nodes" in arrays:
+        of = scalar(as_array(arrays["num_nodes"], "num_nodes must be a number"), "num_nodes")
+    if of != n:
+        raise GraphError(f"The split is of a graph with {of} nodes, this one has {n}.")
     given: dict[str, np.ndarray] = {}
     for key in _GIVEN:
-        array = arrays[key].cpu().numpy() if isinstance(arrays[key], Tensor) else arrays[key]
-        array = np.asarray(array)
+        array = as_array(arrays[key], f"{key} must have shape (n, 2)")
         if array.size and (array.ndim != 2 or array.shape[1] != 2):
             raise GraphError(f"{key} must have shape (n, 2), got {array.shape}.")
         pairs: Any = array.T if array.size else []

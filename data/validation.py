@@ -13,18 +13,27 @@ from torch import Tensor
 
 __all__ = [
     "GraphError",
+    "as_array",
+    "check_not_mostly_isolated",
+    "checked_sparse",
     "few",
     "few_pairs",
+    "flags",
     "node_count",
     "node_ids",
     "normal_features",
     "normal_labels",
+    "normal_title",
     "normal_words",
     "plural",
+    "short",
     "words_of_labels",
 ]
 
 _MAX_NODES = 2**31
+_MANY_NODES = 10_000_000
+_MAX_CLASSES = 1_000_000
+_SHOWN = 60  # characters of an item in a message
 
 
 class GraphError(ValueError):
@@ -35,10 +44,27 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def flags(**given: Any) -> list[bool]:
+    """The truth of options, by name, in their order."""
+    found = []
+    for name, value in given.items():
+        try:
+            found.append(bool(value))
+        except (ValueError, TypeError, RuntimeError):
+            raise GraphError(f"{name} must be True or False, got {short(repr(value))}.") from None
+    return found
+
+
 def few(items: Sequence[Any], limit: int = 5) -> str:
     """The first few offenders, for a message."""
-    shown = ", ".join(str(item) for item in items[:limit])
+    shown = ", ".join(short(item) for item in items[:limit])
     return shown + (", ..." if len(items) > limit else "")
+
+
+def short(item: Any) -> str:
+    """An item as it can stand in a message, however long it is."""
+    text = str(item)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
 def few_pairs(pairs: Tensor, limit: int = 5) -> str:
@@ -64,6 +90,35 @@ def node_count(value: Any) -> int:
             "numbers, number them anew with from_edges(..., compact=True)."
         )
     return count
+
+
+def check_not_mostly_isolated(num_nodes: int, entries: int) -> None:
+    """Refuses ids that are arbitrary numbers: everything done with a graph takes memory for every node."""
+    if num_nodes > _MANY_NODES and num_nodes > 1000 * entries:
+        raise GraphError(
+            f"num_nodes={num_nodes}, but only {plural(entries, 'edge')}: all but a few nodes would be isolated. If the "
+            "ids are arbitrary numbers, number them anew with from_edges(..., compact=True)."
+        )
+
+
+def checked_sparse(matrix: Any, what: str) -> sp.coo_array:
+    """A SciPy sparse matrix as COO, its insides checked: compiled code trusts them, and writes where they say.
+
+    Raises:
+        GraphError: If its arrays do not fit together.
+    """
+    try:
+        if hasattr(matrix, "check_format"):
+            matrix.check_format(full_check=True)
+        coo = sp.coo_array(matrix)
+        if coo.nnz and any(
+            int(c.min()) < 0 or int(c.max()) >= n
+            for c, n in zip(coo.coords, coo.shape, strict=True)
+        ):
+            raise ValueError("indices out of range")
+    except (ValueError, TypeError) as error:
+        raise GraphError(f"The {what} is a damaged sparse matrix: {error}.") from None
+    return coo
 
 
 def node_ids(value: Any, num_nodes: int, what: str, device: torch.device) -> Tensor:
@@ -94,12 +149,13 @@ def node_ids(value: Any, num_nodes: int, what: str, device: torch.device) -> Ten
 def normal_features(value: Any, num_nodes: int) -> Tensor:
     """Features as an own float32 tensor, (N, D), dense or coalesced sparse COO."""
     if sp.issparse(value):
-        coo = value.tocoo()
+        coo = checked_sparse(value, "matrix of features")
+        if len(coo.shape) != 2 or coo.dtype.kind not in "biuf":
+            raise GraphError(
+                f"features must be a numeric (N, D) matrix, got shape {coo.shape}, dtype {coo.dtype}."
+            )
         indices = torch.from_numpy(np.stack([coo.row, coo.col]).astype(np.int64))
-        try:
-            data = torch.from_numpy(coo.data.astype(np.float32))
-        except (TypeError, ValueError):
-            raise GraphError(f"features must be real numbers, got dtype {coo.dtype}.") from None
+        data = torch.from_numpy(_single(coo.data))
         tensor = torch.sparse_coo_tensor(indices, data, coo.shape, check_invariants=False)
     elif isinstance(value, Tensor):
         if value.is_complex():
@@ -113,7 +169,7 @@ def normal_features(value: Any, num_nodes: int) -> Tensor:
             array = np.asarray(value)
             if array.dtype.kind not in "biuf":
                 raise TypeError(f"got dtype {array.dtype}")
-            tensor = torch.from_numpy(array.astype(np.float32))
+            tensor = torch.from_numpy(_single(array))
         except (TypeError, ValueError) as error:
             raise GraphError(f"features must be a numeric (N, D) array: {error}.") from None
     if tensor.ndim != 2 or tensor.shape[0] != num_nodes:
@@ -134,14 +190,28 @@ def normal_features(value: Any, num_nodes: int) -> Tensor:
     return tensor
 
 
+def as_array(value: Any, wanted: str) -> np.ndarray:
+    """Array-like or tensor, dense or sparse, as an array; ``wanted`` says what it should have been.
+
+    Raises:
+        GraphError: If it is ragged, or of a kind that NumPy does not know.
+    """
+    try:
+        if isinstance(value, Tensor):
+            value = value.detach().cpu()
+            return (value if value.layout == torch.strided else value.to_dense()).numpy()
+        return np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise GraphError(f"{wanted}: {error}.") from None
+
+
+def _single(array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused later
+        return np.ascontiguousarray(array.astype(np.float32))
+
+
 def normal_labels(value: Any, num_nodes: int) -> Tensor:
-    if isinstance(value, Tensor):
-        array = value.detach().cpu().numpy()
-    else:
-        try:
-            array = np.asarray(value)
-        except ValueError as error:
-            raise GraphError(f"labels must be a vector of integers: {error}") from None
+    array = as_array(value, "labels must be a vector of integers")
     if array.shape != (num_nodes,):
         raise GraphError(
             f"labels must have shape ({num_nodes},), one per node, got {tuple(array.shape)}."
@@ -157,16 +227,34 @@ def normal_labels(value: Any, num_nodes: int) -> Tensor:
             f"{plural(low.size, 'label')} below -1 (nodes {few(low[:6].tolist())}); "
             "classes count from 0, and -1 means unlabelled."
         )
+    if int(array.max()) >= _MAX_CLASSES:
+        raise GraphError(
+            f"labels go up to {int(array.max())}; classes count from 0, and there can be {_MAX_CLASSES} of them. If "
+            "the labels are arbitrary numbers, number them anew (numpy.unique(..., return_inverse=True))."
+        )
     return torch.from_numpy(array.astype(np.int64))
+
+
+def normal_title(value: Any) -> str:
+    """A title that can be written to a file and shown."""
+    return str(value).replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
 
 
 def normal_words(value: Any, what: str, length: int | None, unique: bool) -> tuple[str, ...]:
     if isinstance(value, str):
-        raise GraphError(f"{what} must be a sequence of words, got the single string {value!r}.")
+        raise GraphError(
+            f"{what} must be a sequence of words, got the single string {short(repr(value))}."
+        )
     try:
         words = tuple(str(word) for word in value)
     except TypeError:
-        raise GraphError(f"{what} must be a sequence of words, got {value!r}.") from None
+        raise GraphError(f"{what} must be a sequence of words, got {short(repr(value))}.") from None
+    odd = [word for word in words if not _is_text(word)]
+    if odd:
+        raise GraphError(
+            f"{what} has {plural(len(odd), 'word')} with a null character or half a surrogate pair, which no file "
+            f"keeps: {few([repr(word) for word in odd])}."
+        )
     if length is not None and len(words) != length:
         raise GraphError(f"{what} must have length {length}, got {len(words)}.")
     if unique and len(set(words)) < len(words):
@@ -177,6 +265,10 @@ def normal_words(value: Any, what: str, length: int | None, unique: bool) -> tup
             "every name must be its own. Tell them apart, or leave the names out (names=None)."
         )
     return words
+
+
+def _is_text(word: str) -> bool:
+    return "\x00" not in word and not any("\ud800" <= c <= "\udfff" for c in word)
 
 
 def words_of_labels(value: Any, labels: Tensor | None) -> tuple[str, ...] | None:

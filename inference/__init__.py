@@ -29,6 +29,7 @@ from .geweke import geweke_test
 from .graph_metrics import isomorphism_classes, mmd, novelty, uniqueness, valid
 from .guide_quality import GuideQuality, guide_quality
 from .importance import log_importance_weights
+from .job import join_job
 from .kernel import GibbsNUTS
 from .latent_metrics import (
     MutualInformation,
@@ -103,6 +104,7 @@ __all__ = [
     "guide_quality",
     "importance_log_likelihood",
     "isomorphism_classes",
+    "join_job",
     "locked",
     "log_automorphisms",
     "log_importance_weights",

@@ -8,7 +8,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from ..models.processes import Processes
 from .elbo import InferenceError
+from .job import average_gradients
 from .optimizer_state import optimizer_tensors, put_optimizer
 
 __all__ = ["Ascent"]
@@ -45,6 +47,7 @@ class Ascent:
         """
         self._adam.zero_grad(set_to_none=True)
         (-objective).backward()
+        average_gradients(self._parameters, Processes.of_the_job())
         norm = nn.utils.clip_grad_norm_(self._parameters, self._clip)
         if not bool(torch.isfinite(norm)):
             raise InferenceError(

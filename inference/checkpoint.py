@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data import Graph
+from ..models.processes import Processes
 from .elbo import InferenceError
 from .held_out import HeldOut
 from .optimizer_state import optimizer_tensors, put_optimizer, put_random, random_tensors
@@ -17,11 +18,17 @@ from .run import Run
 from .settings import FitSettings
 from .tensor_files import read_tensors, write_tensors
 
-__all__ = ["CHECKPOINT", "Checkpoints"]
+__all__ = ["CHECKPOINT", "Checkpoints", "has_checkpoint"]
 
 CHECKPOINT = "checkpoint.safetensors"
 
+_AT_ONCE = "Nothing is learnt yet, so look for features or weights of extreme size"
 _PLAIN = ("step", "settled", "best_step", "best_score", "waited", "seconds", "history")
+
+
+def has_checkpoint(folder: str | Path | None) -> bool:
+    """Whether a fit has left a checkpoint in the folder."""
+    return folder is not None and (Path(folder) / CHECKPOINT).is_file()
 
 
 class Checkpoints:
@@ -45,6 +52,7 @@ class Checkpoints:
     ) -> None:
         self.run, self.settings = run, settings
         self.file = None if folder is None else Path(folder) / CHECKPOINT
+        self._writes = folder is not None and Processes.of_the_job().rank == 0
         self.identity = {
             "story": _described(run.story),
             "guide": _described(run.guide),
@@ -71,7 +79,7 @@ class Checkpoints:
         self._good = {
             k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")
         }
-        if self.file is not None:
+        if self.file is not None and self._writes:
             write_tensors(self.file, tensors, {"run": plain})
 
     def finish(self) -> None:
@@ -89,7 +97,7 @@ class Checkpoints:
         kept = "" if self.file is None or not self.file.exists() else f", which {self.file} keeps"
         return InferenceError(
             f"step {step}: {reason}. Story and guide hold the last good state{kept}. "
-            "A smaller learning_rate or clip usually helps"
+            + ("A smaller learning_rate or clip usually helps" if step else _AT_ONCE)
         )
 
     def load(self) -> None:

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from ..data import GraphSet
 from ..data.fingerprint import fingerprint_of_set
+from ..models.processes import Processes
 from .ascent import Ascent
 from .checkpoint import CHECKPOINT
 from .elbo import InferenceError
+from .job import was_restarted
 from .lock import locked
 from .optimizer_state import put_random, random_tensors
 from .tensor_files import read_tensors, write_tensors
@@ -58,7 +60,7 @@ class EpochCheckpoints:
         Raises:
             InferenceError: the folder cannot be written to; the earlier checkpoint is untouched.
         """
-        if self.file is None:
+        if self.file is None or Processes.of_the_job().rank:
             return
         tensors = {f"weights.{k}": v for k, v in self.module.state_dict().items()}
         tensors |= {f"ascent.{k}": v for k, v in self.ascent.tensors().items()}
@@ -77,7 +79,7 @@ class EpochCheckpoints:
             ValueError: no folder to go on from.
             InferenceError: as :meth:`load`.
         """
-        if not resume:
+        if not resume and not (self.file is not None and was_restarted() and self.file.is_file()):
             return 0
         if self.file is None:
             raise ValueError("resume=True needs the folder that holds the checkpoint")

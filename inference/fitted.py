@@ -279,34 +279,56 @@ class Fit:
         )
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
+    def load(
+        cls, folder: str | Path, *, story: nn.Module | None = None, guide: nn.Module | None = None
+    ) -> Self:
         """Read back what :meth:`save` wrote; nothing in the folder is executed or unpickled.
 
+        Arguments:
+            story, guide: modules made as for the fit, which the saved weights are put into. Needed (both) where the
+                story or the guide is a class of your own: a run keeps no code.
+
         Raises:
-            InferenceError: a file is missing or damaged, or not of the same save as the others.
+            InferenceError: a file is missing or damaged, or not of the same save as the others, or of another story or
+                guide.
+            ValueError: one of story and guide without the other.
         """
+        if (story is None) != (guide is None):
+            raise ValueError("give both story and guide, made as for the fit, or neither")
         folder = Path(folder)
         settings, tensors, history, graph = read_run(folder)
         try:
-            recipe = Recipe(**{name: settings[name] for name in ("story", "guide", "fit")})
-            story, guide = recipe.restore(graph)
+            kinds = {name: settings[name]["name"] for name in ("story", "guide")}
+            given = FitSettings.from_dict(settings["fit"])
             best_step, used = settings["best_step"], settings["environment"]
+            if story is None:
+                tables = {name: settings[name] for name in ("story", "guide", "fit")}
+                story, guide = Recipe(**tables).restore(graph)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
+            own = "there is no" in str(error)  # in the list of stories or guides
+            hint = ". For classes of your own give story= and guide=, made as for the fit" * own
             raise InferenceError(
-                f"{folder / 'settings.json'} does not describe a fit: {error}"
+                f"{folder / 'settings.json'} does not describe a fit: {_told(error)}{hint}"
             ) from None
+        made = {"story": type(story).__name__, "guide": type(guide).__name__}
+        if made != kinds:
+            raise InferenceError(f"{folder} is a fit of {kinds}, not of {made}")
+        if not _is_history(history):
+            raise InferenceError(
+                f"{folder / 'history.json'} is damaged: no lists of numbers by name"
+            )
         try:
             for part, module in (("story", story), ("guide", guide)):
-                own = {
-                    k.partition(".")[2]: v for k, v in tensors.items() if k.startswith(part + ".")
-                }
-                module.load_state_dict(own)
+                assert module is not None
+                module.load_state_dict(
+                    {k.partition(".")[2]: v for k, v in tensors.items() if k.startswith(part + ".")}
+                )
         except RuntimeError as error:
             told = " ".join(str(error).split())
             raise InferenceError(
                 f"{folder / 'weights.safetensors'} does not fit settings.json: {told}"
             ) from None
-        return cls(story, guide, graph, recipe.settings, history, best_step, used)
+        return cls(story, guide, graph, given, history, best_step, used)
 
     @contextmanager
     def _seeded(self, seed: int | None) -> Iterator[None]:
@@ -337,3 +359,16 @@ def _of_nodes(story: Any, trace: Any) -> dict[str, Tensor]:
 def _weights(story: nn.Module, guide: nn.Module) -> dict[str, Tensor]:
     parts = (("story", story), ("guide", guide))
     return {f"{part}.{k}": v for part, module in parts for k, v in module.state_dict().items()}
+
+
+def _is_history(found: Any) -> bool:
+    columns = found.values() if isinstance(found, dict) else [None]
+    return all(isinstance(c, list) and all(isinstance(x, int | float) for x in c) for c in columns)
+
+
+def _told(error: Exception) -> str:
+    """What is wrong with settings, in a line."""
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
+    told = str(error) if isinstance(error, ValueError) else "a value is of a wrong kind"
+    return f"{told:.500}"

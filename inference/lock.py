@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..data.atomic import sweep
+from ..models.processes import Processes
 from .elbo import InferenceError
 
 try:
@@ -51,12 +52,16 @@ _guard = threading.Lock()
 def locked(folder: str | Path) -> Iterator[Path]:
     """Nobody else writes to the folder while the block runs; within it the same thread may lock again.
 
-    The folder is made if it is not there. What killed writers left half-written in it is removed.
+    The folder is made if it is not there. What killed writers left half-written in it is removed. Of a job of several
+    processes the first alone writes, and alone takes the lock.
 
     Raises:
         InferenceError: another process (or thread) writes there; or the folder cannot be written to.
     """
     folder = Path(folder)
+    if Processes.of_the_job().rank:
+        yield folder
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         place = folder.resolve()

@@ -20,6 +20,7 @@ from ..models.sggn import SGGN
 from ..models.sgvae import check_types
 from .ascent import Ascent
 from .epochs import EpochCheckpoints
+from .job import batches_for, check_shares, join_job, lost_is_told, own_noise, same_everywhere
 from .seeds import seeded
 from .sequential_terms import site_log_probs
 
@@ -67,6 +68,7 @@ def fit_ordered(
 ) -> dict[str, list[float]]:
     """Maximum likelihood of graphs in a canonical order, or in a fresh uniformly random one a graph and step.
 
+    The processes of a ``torchrun`` job share the graphs of every step.
     With random orders the objective is, up to log n!, a lower bound on the log of the marginal over orders.
 
     Arguments:
@@ -105,6 +107,9 @@ def fit_ordered(
         batch = batch.reorder(canonical_orders(graphs, order))
     device = story.embed.weight.device
     batch = batch.to(device)
+    processes = join_job(device)
+    check_shares(processes, len(batch), min(batch_size, len(batch)))
+    same_everywhere(story.parameters(), processes)
     steps = epochs * math.ceil(len(batch) / batch_size)
     ascent = Ascent(story.parameters(), learning_rate, clip, steps)
     history: dict[str, list[float]] = {"log_prob": [], "seconds": []}
@@ -118,18 +123,24 @@ def fit_ordered(
         "seed": seed,
     }
     checkpoints = EpochCheckpoints(story, ascent, settings, graphs, folder, device)
-    with checkpoints.writing(), seeded(seed, device), pyro.validation_enabled(False):
+    with (
+        checkpoints.writing(),
+        seeded(seed, device),
+        pyro.validation_enabled(False),
+        lost_is_told(processes, checkpoints.file),
+    ):
         done = checkpoints.begin(resume, history)
+        own_noise(processes, seed, done)
         start = time.perf_counter() - (history["seconds"][-1] if done else 0.0)
         for epoch in range(done, epochs):
             total = 0.0
-            for chosen in torch.randperm(len(batch), device=device).split(batch_size):
-                part = batch.select(chosen)
+            for mine, weight in batches_for(processes, len(batch), batch_size, device):
+                part = batch.select(mine)
                 part = part.reorder(random_orders(part)) if order == "random" else part
                 log_prob = log_prob_ordered(story, part)
-                ascent.step(log_prob.mean(), epoch + 1)
+                ascent.step(weight * log_prob.mean(), epoch + 1)
                 total += float(log_prob.detach().sum())
-            history["log_prob"].append(total / len(batch))
+            history["log_prob"].append(processes.total([total])[0] / len(batch))
             history["seconds"].append(time.perf_counter() - start)
             if callback is not None:
                 callback(epoch + 1, history)

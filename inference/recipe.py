@@ -91,6 +91,11 @@ class Recipe:
     fit: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in _TABLES:
+            if not isinstance(getattr(self, name), Mapping):
+                raise ValueError(
+                    f"{name} is a table of options and their values, not {getattr(self, name)!r:.60}"
+                )
         story, guide = self._classes()
         _known("story", self.story, _parameters(story) | _told(story))
         family = guides.MeanField if issubclass(guide, guides.MeanField) else guide
@@ -129,6 +134,7 @@ class Recipe:
 
         Raises:
             InferenceError: the file is missing or cannot be read.
+            ValueError: it has an option that the story, the guide or the fit does not know.
         """
         path = Path(path)
         try:
@@ -136,12 +142,15 @@ class Recipe:
             tables = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
         except FileNotFoundError:
             raise InferenceError(f"there is no file {path}") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InferenceError(f"{path} is no readable recipe: {error}") from None
         found = {} if not isinstance(tables, dict) else {n: tables.get(n, {}) for n in _TABLES}
         if not found or not all(isinstance(table, dict) for table in found.values()):
             raise InferenceError(f"{path} is no recipe: it needs the tables {', '.join(_TABLES)}")
-        return cls(**found)
+        try:
+            return cls(**found)
+        except ValueError as error:
+            raise ValueError(f"{path.name}: {error}") from None
 
     def override(self, **changes: Mapping[str, Any]) -> Recipe:
         """The same recipe with some options replaced, given by table: ``override(fit={"steps": 100})``."""
@@ -184,6 +193,8 @@ class Recipe:
     def restore(self, graph: Graph) -> tuple[Any, Any]:
         """(story, guide) as described, number of nodes included, for weights to be loaded into."""
         story_class, guide_class = self._classes()
+        if "num_nodes" not in self.story:
+            raise ValueError("the story does not say num_nodes")
         with _named_kinds():
             story = story_class(**_options(self.story))
             given = _options(self.guide)
@@ -196,12 +207,12 @@ class Recipe:
 
     def _classes(self) -> tuple[Any, Any]:
         story = self.story.get("name", "DGLFRM")
-        if story not in _GUIDES:
-            raise ValueError(f"there is no story {story!r}; known are {', '.join(_GUIDES)}")
+        if not isinstance(story, str) or story not in _GUIDES:
+            raise ValueError(f"there is no story {story!r:.60}; known are {', '.join(_GUIDES)}")
         guide = self.guide.get("name", _GUIDES[story][0])
         if guide not in _GUIDES[story]:
             known = ", ".join(_GUIDES[story])
-            raise ValueError(f"there is no guide {guide!r}; known are {known} for {story}")
+            raise ValueError(f"there is no guide {guide!r:.60}; known are {known} for {story}")
         return getattr(models, story), getattr(guides, guide)
 
 
@@ -238,6 +249,5 @@ def _classes_of(graph: Graph) -> int:
 def _known(kind: str, table: Mapping[str, Any], known: set[str]) -> None:
     unknown = sorted(set(table) - known - {"name"})
     if unknown:
-        raise ValueError(
-            f"unknown {kind} option(s) {', '.join(unknown)}; known are {', '.join(sorted(known))}"
-        )
+        shown = ", ".join(f"{name:.40}" for name in unknown[:10])
+        raise ValueError(f"unknown {kind} option(s) {shown}; known are {', '.join(sorted(known))}")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data import Graph, Split
-from .checkpoint import CHECKPOINT
+from .checkpoint import CHECKPOINT, has_checkpoint
 from .elbo import InferenceError
 from .fitted import Fit
 from .held_out import chosen_by
@@ -100,7 +100,7 @@ class _Starts:
         if self.folder is None or not self.several:
             return {"folder": self.folder, "resume": self.resume}
         folder = Path(self.folder) / "starts" / f"{self.prefix}seed_{seed}"
-        return {"folder": folder, "resume": self.resume and (folder / CHECKPOINT).exists()}
+        return {"folder": folder, "resume": self.resume and has_checkpoint(folder)}
 
 
 def _best(
@@ -118,7 +118,8 @@ def _best(
             fit={"seed": recipe.settings.seed + start},
         )
         own = starts.options(attempt.settings.seed)
-        found = fit(*attempt.build(observed), graph, attempt.settings, **options, **own)
+        story, guide = attempt.build(observed)
+        found = fit(story, guide, graph, attempt.settings, **options, **own)
         if best is None or final_score(found) > final_score(best):
             best = found
     assert best is not None

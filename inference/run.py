@@ -56,6 +56,10 @@ class Run:
             run.average = {k: v.detach().clone() for k, v in run.weights().items()}
         return run
 
+    def parameters(self) -> list[Tensor]:
+        """What the optimiser moves."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
     def weights(self) -> dict[str, Tensor]:
         return {
             f"{part}.{k}": v

@@ -19,6 +19,7 @@ from ..models.base import check_count
 from ..models.sgvae import SGVAE, check_types
 from .ascent import Ascent
 from .epochs import EpochCheckpoints
+from .job import batches_for, check_shares, join_job, lost_is_told, own_noise, same_everywhere
 from .seeds import seeded
 from .sequential_terms import Baseline, surrogate, trace_terms
 
@@ -122,6 +123,9 @@ def fit_sequential(
 ) -> SequentialFit:
     """Train story and guide together by stochastic gradients.
 
+    The processes of a ``torchrun`` job share the graphs of every step. The terms ``information`` and ``marginal`` then
+    compare a latent with those of its own process.
+
     Arguments:
         story: the constructor.
         guide: its destructor.
@@ -149,7 +153,10 @@ def fit_sequential(
     batch = batch.to(device)
     fit = SequentialFit(story, guide, settings)
     pair = fit.pair
+    processes = join_job(device)
     size = len(batch) if settings.batch_size is None else min(settings.batch_size, len(batch))
+    check_shares(processes, len(batch), size)
+    same_everywhere(pair.parameters(), processes)
     steps = settings.epochs * math.ceil(len(batch) / size)
     ascent = Ascent(pair.parameters(), settings.learning_rate, settings.clip, steps)
     check_count("checkpoint_every", checkpoint_every, "the number of epochs between checkpoints")
@@ -159,15 +166,17 @@ def fit_sequential(
         checkpoints.writing(),
         seeded(settings.seed, device),
         pyro.validation_enabled(False),
+        lost_is_told(processes, checkpoints.file),
     ):
         done = checkpoints.begin(resume, fit.history)
+        own_noise(processes, settings.seed, done)
         start = time.perf_counter() - (fit.history["seconds"][-1] if done else 0.0)
         for epoch in range(done, settings.epochs):
             kl_weight = min(1.0, epoch / settings.warmup) if settings.warmup else 1.0
             sums: dict[str, float] = {}
-            for chosen in torch.randperm(len(batch), device=device).split(size):
-                terms = trace_terms(pair, batch.select(chosen), settings.orders)
-                objective = surrogate(
+            for mine, weight in batches_for(processes, len(batch), size, device):
+                terms = trace_terms(pair, batch.select(mine), settings.orders)
+                objective = weight * surrogate(
                     terms,
                     kl_weight=kl_weight,
                     information=settings.information,
@@ -184,9 +193,9 @@ def fit_sequential(
                         "information": terms.log_latent - terms.log_mixture(),
                     }
                 for name, value in parts.items():
-                    sums[name] = sums.get(name, 0.0) + float(value.detach().mean()) * len(
-                        chosen
-                    ) / len(batch)
+                    share = float(value.detach().mean()) * len(mine) / len(batch)
+                    sums[name] = sums.get(name, 0.0) + share
+            sums = dict(zip(sums, processes.total(list(sums.values())), strict=True))
             sums["seconds"] = time.perf_counter() - start
             for name, total in sums.items():
                 fit.history.setdefault(name, []).append(total)

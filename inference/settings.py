@@ -152,11 +152,20 @@ class FitSettings:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> FitSettings:
-        """The inverse of :meth:`to_dict`, from JSON too (lists for tuples)."""
+        """The inverse of :meth:`to_dict`, from JSON too (lists for tuples).
+
+        Raises:
+            ValueError: no table of settings, one that is not known, or a value outside its range.
+        """
+        if not isinstance(values, dict):
+            raise ValueError(f"fit settings are a table of names and values, not {values!r:.60}")
         known = {f.name for f in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
+        unknown = sorted(map(str, set(values) - known))
         if unknown:
-            raise ValueError(f"unknown fit setting(s) {unknown}; known are {sorted(known)}")
+            shown = ", ".join(f"{name:.40}" for name in unknown[:10])
+            raise ValueError(
+                f"unknown fit setting(s) {shown}; known are {', '.join(sorted(known))}"
+            )
         fixed: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
         }
@@ -165,7 +174,7 @@ class FitSettings:
 
 def _require(holds: bool, name: str, value: object, allowed: str) -> None:
     if not holds:
-        raise ValueError(f"{name} must be {allowed}, not {value!r}")
+        raise ValueError(f"{name} must be {allowed}, not {value!r:.60}")
 
 
 def _is_whole(value: object) -> bool:
@@ -181,7 +190,7 @@ def _check_device(device: object) -> None:
         found = torch.device(device)  # type: ignore[call-overload]
     except (RuntimeError, TypeError, ValueError):
         raise ValueError(
-            f"device must be one that torch knows (cpu, cuda, cuda:0, mps), not {device!r}"
+            f"device must be one that torch knows (cpu, cuda, cuda:0, mps), not {device!r:.60}"
         ) from None
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise ValueError(

@@ -71,5 +71,5 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     for name in sorted(tensors):
         x = tensors[name]
         digest.update(f"|{name} {x.dtype} {tuple(x.shape)}|".encode())
-        digest.update(x.contiguous().flatten().view(uint8).numpy())
+        digest.update(x.contiguous().flatten().view(uint8).numpy().data)
     return digest.hexdigest()

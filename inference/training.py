@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -14,12 +15,21 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Graph, Split
-from .checkpoint import Checkpoints
+from ..models.processes import Processes
+from .checkpoint import Checkpoints, has_checkpoint
 from .disarm import DisarmELBO
 from .elbo import DyadicELBO
 from .expectation import ExpectationELBO
 from .fitted import Fit
 from .held_out import HeldOut, HeldOutLabels, HeldOutLinks, chosen_by
+from .job import (
+    average_gradients,
+    join_job,
+    lost_is_told,
+    own_device,
+    same_everywhere,
+    was_restarted,
+)
 from .local_expectation import LocalExpectationELBO
 from .lock import locked
 from .memory import check_fit_memory
@@ -35,6 +45,8 @@ __all__ = ["fit"]
 Callback = Callable[[int, dict[str, list[float]]], None]
 
 _SMALL = 500  # nodes
+#: how Pyro and torch refuse a parameter that is NaN, and nothing else
+_NO_NUMBER = re.compile(r"to satisfy the constraint .*\bnan\b|p_in >= 0", re.DOTALL)
 
 
 def fit(
@@ -52,6 +64,10 @@ def fit(
     **options: Any,
 ) -> Fit:
     """Fit a guide to a story and a graph by stochastic variational inference.
+
+    In a job of several processes (``torchrun``) all of them call this with the same arguments: they share the sums over
+    dyads, each returns the same fit, and the first alone shows progress and writes. A job that torchrun starts anew
+    after a process was lost resumes from the checkpoint in ``folder``.
 
     Arguments:
         story: the generative story, called as ``story(graph)``.
@@ -93,74 +109,55 @@ def fit(
     if settings.remove_every:
         check_removals(guide)
     check_fit_memory(story, guide, graph, settings)
+    processes = join_job(settings.device)
     with nullcontext() if folder is None else locked(folder):
-        return _fit(
-            story,
-            guide,
-            graph,
-            settings,
-            validation,
-            label_validation,
-            folder,
-            resume,
-            progress,
-            callbacks,
-        )
+        resume = resume or (was_restarted() and has_checkpoint(folder))
+        device = own_device(settings.device)
+        graph = graph.to(device)
+        story.to(device)
+        guide.to(device)
+        held_out: HeldOut | None = None
+        if validation is not None:
+            held_out = HeldOutLinks(validation[0].to(device), validation[1].to(device))
+        elif label_validation is not None:
+            held_out = HeldOutLabels.check(story, graph, *label_validation)
 
-
-def _fit(
-    story: nn.Module,
-    guide: nn.Module,
-    graph: Graph,
-    settings: FitSettings,
-    validation: tuple[Tensor, Tensor] | None,
-    label_validation: tuple[Any, Any] | None,
-    folder: str | Path | None,
-    resume: bool,
-    progress: bool | None,
-    callbacks: Sequence[Callback],
-) -> Fit:
-    device = torch.device(settings.device)
-    graph = graph.to(device)
-    story.to(device)
-    guide.to(device)
-    held_out: HeldOut | None = None
-    if validation is not None:
-        held_out = HeldOutLinks(validation[0].to(device), validation[1].to(device))
-    elif label_validation is not None:
-        held_out = HeldOutLabels.check(story, graph, *label_validation)
-
-    run = Run.start(story, guide, _estimator(settings), settings)
-    checkpoints = Checkpoints(run, settings, graph, folder, held_out)
-    if resume:
-        checkpoints.load()
-    frozen = [p for m in (story, guide) for p in m.parameters() if not p.requires_grad]
-    bar = ProgressBar.choose(settings.steps + settings.settle, progress)
-    with (
-        seeded(settings.seed, device),
-        as_fitted(story, guide, settings),
-        pyro.get_param_store().scope(),  # fits never meet in Pyro's global store
-        _threads(graph),
-        bar,
-    ):
+        for module in (story, guide):
+            same_everywhere(module.state_dict().values(), processes)
+        run = Run.start(story, guide, _estimator(settings), settings)
+        checkpoints = Checkpoints(run, settings, graph, folder, held_out)
         if resume:
-            checkpoints.load_random_state()
-        try:
-            _loop(run, graph, held_out, settings, checkpoints, bar, callbacks)
-        finally:
-            guide.requires_grad_(True)
-            for parameter in frozen:
-                parameter.requires_grad_(False)
-            story.eval()
-            guide.eval()
-    return Fit(
-        story=story,
-        guide=guide,
-        graph=graph,
-        settings=settings,
-        history=run.history,
-        best_step=run.best_step,
-    )
+            checkpoints.load()
+        frozen = [p for m in (story, guide) for p in m.parameters() if not p.requires_grad]
+        bar = ProgressBar.choose(
+            settings.steps + settings.settle, False if processes.rank else progress
+        )
+        with (
+            seeded(settings.seed, device),
+            as_fitted(story, guide, settings),
+            pyro.get_param_store().scope(),  # fits never meet in Pyro's global store
+            _threads(graph),
+            bar,
+            lost_is_told(processes, checkpoints.file),
+        ):
+            if resume:
+                checkpoints.load_random_state()
+            try:
+                _loop(run, graph, held_out, settings, checkpoints, bar, callbacks)
+            finally:
+                guide.requires_grad_(True)
+                for parameter in frozen:
+                    parameter.requires_grad_(False)
+                story.eval()
+                guide.eval()
+        return Fit(
+            story=story,
+            guide=guide,
+            graph=graph,
+            settings=settings,
+            history=run.history,
+            best_step=run.best_step,
+        )
 
 
 @contextmanager
@@ -242,9 +239,15 @@ def _step(
     run.elbo.kl_weight = settings.kl_weight if run.settled else settings.kl_weight_at(step)
     run.optimizer.zero_grad(set_to_none=True)
     # Pyro's checks speak on the first step; after that they only cost time
-    with nullcontext() if first else pyro.validation_enabled(False):
-        loss = run.elbo.differentiable_loss(run.story, run.guide, graph)
-    loss.backward()
+    try:
+        with nullcontext() if first else pyro.validation_enabled(False):
+            loss = run.elbo.differentiable_loss(run.story, run.guide, graph)
+        loss.backward()
+    except (ValueError, RuntimeError) as error:
+        if _NO_NUMBER.search(str(error)):  # found by a distribution before the objective shows it
+            raise checkpoints.break_down(step, "a parameter of a site is not a number") from None
+        raise
+    average_gradients(run.parameters(), Processes.of_the_job())
     value, norm = loss.item(), _clip(run.optimizer, settings.clip, graph)
     if not (math.isfinite(value) and math.isfinite(norm)):
         reason = f"the objective is {-value:.4g} and the norm of its gradient {norm:.4g}"

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -58,6 +59,15 @@ class Processes:
             for tensor in tensors:
                 if tensor is not None:
                     dist.all_reduce(tensor)
+
+    def total(self, numbers: Sequence[float]) -> list[float]:
+        """Numbers summed over all processes."""
+        if self.count == 1:
+            return list(numbers)
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        summed = torch.tensor(numbers, dtype=torch.float64, device=device)
+        self.add(summed)
+        return summed.tolist()
 
 
 _ALONE = Processes()

@@ -452,7 +452,7 @@ def _edit(saved, change):
         (lambda s: s["guide"].update(name="Oracle"), "Oracle"),
         (lambda s: s["fit"].update(stepz=1), "stepz"),
         (lambda s: s["story"].update(truncation=0), "truncation"),
-        (lambda s: s.update(story=None), "NoneType"),
+        (lambda s: s.update(story=None), "a value is of a wrong kind"),
     ],
 )
 def test_settings_that_describe_no_fit_are_refused(saved, change, says):

@@ -94,7 +94,7 @@ def test_repeat_and_select() -> None:
         (([3], [[0], [1]], [0, 2]), "edge_ptr must run from 0 to the 1 edges"),
         (([3, 3], [[0], [1]], [0, 1]), "edge_ptr must be a vector of 3 integers"),
         (([0], [[], []], [0, 0]), "num_nodes must be at least 1"),
-        (([3], [[0.5], [1.0]], [0, 1]), "edge_index must be"),
+        (([3], [[0.5], [1.0]], [0, 1]), "edge_index must hold integer node ids"),
     ],
 )
 def test_refusals(arguments: tuple, message: str) -> None:

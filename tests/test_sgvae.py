@@ -179,18 +179,6 @@ def test_draws_stop_at_max_nodes() -> None:
     assert batch.edges.shape == (5, 1, 1)
 
 
-def test_relabelled_graph_has_relabelled_removals() -> None:
-    """q does not see the numbering of the nodes."""
-    _, guide = story_and_guide()
-    batch = TYPED.batch()
-    total, trace = log_probs(guide, batch)
-    order = trace.nodes["_RETURN"]["value"]
-    moved = batch.reorder(order)
-    identity = torch.arange(4).expand(4, 4)
-    again, _ = log_probs(poutine.condition(guide, data=removals(identity, batch.num_nodes)), moved)
-    assert torch.allclose(total, again)
-
-
 def test_point_is_the_last_state() -> None:
     torch.manual_seed(0)
     story = SGVAE(4)
