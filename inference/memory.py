@@ -107,7 +107,8 @@ def fit_bytes(story: Any, guide: Any, graph: Graph, settings: FitSettings) -> di
     encoder = getattr(guide, "encoder", None)
     if isinstance(encoder, GCNEncoder):
         options = encoder.options
-        heads = sum(int(head.out_channels) for head in encoder.heads.values())
+        convolutions: Any = encoder.heads.values()
+        heads = sum(head.out_channels for head in convolutions)
         found["the encoder's layers"] = _FLOAT * n * (2 * sum(options["hidden"]) + 2 * heads)
         # both directions of an edge and the loops, with a weight, as a list and by rows
         found["messages along edges"] = (2 * graph.num_edges + n) * (2 * _INT + _FLOAT)

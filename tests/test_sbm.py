@@ -338,3 +338,10 @@ def test_expected_counts_and_weights(likelihood):
 def test_prior_draws_of_a_bipartite_story():
     for drawn in generate_prior(SBM(6, 2, kind="bipartite", sides=(2, 4)), 3):
         assert drawn.parts.tolist() == [0, 0, 1, 1, 1, 1]
+
+
+def test_the_weights_given_memberships_keep_the_prior_s_concentration():
+    story = SBM(5, 3, alpha=0.3)
+    one_hot = torch.eye(3)[torch.tensor([0, 0, 2, 2, 2])]
+    found = story.weights_given(one_hot).concentration
+    torch.testing.assert_close(found, torch.tensor([2.3, 0.3, 3.3]))

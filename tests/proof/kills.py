@@ -44,6 +44,7 @@ __all__ = ["CASES", "Outcome", "killed_and_resumed", "prove", "rounds"]
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = {"steps": 60, "checkpoint_every": 7, "seed": 5}
+_TRIES = 3
 WRITES = ("half a file", "before the move", "after the move")
 RESULT = "result.safetensors"
 
@@ -357,10 +358,17 @@ def prove(docs: Path, runs: int = 2, seed: int = 1) -> bool:
     before = os.times()
     found: list[Outcome] = []
     for case in track(CASES, description="kills"):
-        found += rounds(case, runs, seed)
+        mine: list[Outcome] = []
+        for again in range(_TRIES):
+            # a fit that was done before it was due to be killed shows nothing: again, at other moments
+            tried = rounds(case, runs - len(mine), seed + 100 * again)
+            mine += [one for one in tried if one.kills or one.differs]
+            if len(mine) == runs:
+                break
+        found += mine
     after = os.times()
     spent = sum(after[:4]) - sum(before[:4])
-    held = all(not one.differs for one in found) and all(one.kills for one in found)
+    held = len(found) == runs * len(CASES) and not any(one.differs for one in found)
     (docs / "proof").mkdir(parents=True, exist_ok=True)
     (docs / "proof" / "kills.md").write_text(_report(found, held, spent, seed), encoding="utf-8")
     return held

@@ -315,8 +315,8 @@ FAULTS = (
     # -- guides -------------------------------------------------------------------------------------------------
     _fault(
         "guides/kumaraswamy.py",
-        "(_EULER + torch.digamma(q.d) + 1.0 / q.d)",
-        "(_EULER + torch.digamma(q.d))",
+        "        - (q.d - 1.0) / q.d\n",
+        "",
         "a term of the divergence of sticks is missing",
         "guides",
     ),
