@@ -95,7 +95,7 @@ def test_a_posterior_says_how_many_draws_would_fit(free):
     ) as told:
         found.posterior(9000)
     fitting = int(str(told.value).rpartition("draws=")[2].split(",")[0])
-    bits, real = 10, 4 * (10 + 10 + 1)  # a node's memberships; its strengths and log-likelihood
+    bits, real = 10, 4 * (10 + 1)  # a node's memberships; its strengths and log-likelihood
     assert 100 * MIB / (2 * 1500 * (bits + real)) == pytest.approx(fitting, rel=0.2)
     needs = memory.draws_bytes(found.story, graph, fitting, 100, 0)
     assert sum(needs.values()) <= 101 * MIB
