@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: fit test proof arviz-ends lint types notebooks docs check clean
+.PHONY: fit test proof arviz-ends lint types audit notebooks docs check clean
 
 fit: $(READY)  ## fit DGLFRM to Zachary's karate club; open runs/karate/report.html
 	$(BIN)/graphlore fit karate --restarts 3 --out runs/karate
@@ -37,6 +37,9 @@ types: $(READY)
 	$(BIN)/pip install -q --no-deps --no-build-isolation --target .venv/typed .
 	rm -rf build
 	cd .venv/typed && ../bin/mypy --config-file ../../pyproject.toml -p graphlore
+
+audit:  ## known vulnerabilities of the versions in constraints.txt; says so where it cannot be done
+	PYTHON=$(PYTHON) .ci/audit
 
 notebooks: $(READY)  ## execute the notebooks in place
 	$(BIN)/python notebooks/execute.py

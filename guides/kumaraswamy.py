@@ -17,6 +17,17 @@ from torch.distributions import constraints, register_kl
 __all__ = ["Kumaraswamy"]
 
 _EULER = 0.5772156649015329
+# the Riemann zeta function at 2, 3, ..., 9
+_ZETA = (
+    1.6449340668482264,
+    1.2020569031595943,
+    1.0823232337111382,
+    1.0369277551433699,
+    1.0173430619844491,
+    1.0083492773819228,
+    1.0040773561979443,
+    1.0020083928260822,
+)
 
 
 class Kumaraswamy(TorchDistribution):
@@ -68,7 +79,7 @@ def _kl_kumaraswamy_beta(q: Kumaraswamy, p: Beta) -> Tensor:
     alpha = p.concentration1
     if not bool((p.concentration0 == 1.0).all()):
         raise NotImplementedError("closed only for the stick-breaking prior Beta(alpha, 1)")
-    mean_log_v = -(_EULER + torch.digamma(q.d) + 1.0 / q.d) / q.c
+    mean_log_v = -_harmonic(q.d) / q.c
     return (
         torch.log(q.c)
         + torch.log(q.d)
@@ -76,6 +87,19 @@ def _kl_kumaraswamy_beta(q: Kumaraswamy, p: Beta) -> Tensor:
         + (q.c - alpha) * mean_log_v
         - (q.d - 1.0) / q.d
     )
+
+
+def _harmonic(d: Tensor) -> Tensor:
+    """Euler's constant plus digamma(d + 1), to full relative precision: near d = 0 the two cancel.
+
+    There the series sum_k (-1)^(k + 1) zeta(k + 1) d^k, where its ninth term is below the rounding of the first.
+    """
+    limit = torch.finfo(d.dtype).eps ** (1.0 / len(_ZETA))
+    small, series = d.clamp(max=limit), torch.zeros_like(d)
+    for coefficient in reversed(_ZETA):
+        series = coefficient - small * series
+    direct = _EULER + torch.digamma(d.clamp(min=limit) + 1.0)
+    return torch.where(d < limit, small * series, direct)
 
 
 def matching_beta(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

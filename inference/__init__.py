@@ -1,6 +1,6 @@
 """From a story, a guide and a graph to a posterior: gradients, the SVI loop, predictions, checks, ArviZ."""
 
-from ._arviz import from_netcdf
+from ._arviz import from_netcdf, to_netcdf
 from .alignment import (
     align_draws,
     match_communities,
@@ -132,6 +132,7 @@ __all__ = [
     "sbc_statistics",
     "seeded",
     "steer",
+    "to_netcdf",
     "truncation_warning",
     "uniqueness",
     "valid",

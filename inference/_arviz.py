@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,12 @@ from typing import Any
 import arviz as az
 import numpy as np
 
-__all__ = ["compare_posteriors", "from_netcdf", "pareto_smoothed", "to_arviz"]
+from ..data.atomic import replacing
+from .elbo import InferenceError
+
+__all__ = ["compare_posteriors", "from_netcdf", "pareto_smoothed", "to_arviz", "to_netcdf"]
+
+_OVERHEAD = 6_000  # bytes of a variable or group besides its numbers
 
 #: columns of ``az.compare`` that are sums over what is left out, or their standard errors
 _SUMS = ("elpd_loo", "elpd", "p_loo", "p", "elpd_diff", "se", "dse")
@@ -37,8 +45,58 @@ def to_arviz(
 
 
 def from_netcdf(path: str | Path) -> Any:
-    """Read a posterior back, whichever of the two wrote it."""
-    return az.from_netcdf(str(path))
+    """Read a posterior back, whichever of the two wrote it.
+
+    Raises:
+        InferenceError: there is no such file, or it is no posterior that can be read.
+    """
+    if not Path(path).is_file():
+        raise InferenceError(f"there is no file {path}")
+    try:
+        return az.from_netcdf(str(path))
+    except Exception as error:  # HDF5, h5netcdf and xarray raise many kinds
+        raise InferenceError(
+            f"{path} is damaged or no netCDF file of a posterior: {type(error).__name__}: {error}"
+        ) from None
+
+
+def to_netcdf(posterior: Any, path: str | Path) -> Path:
+    """Write a posterior as a file that is there whole or not at all.
+
+    Raises:
+        InferenceError: the folder cannot be written to, or is full.
+    """
+    path = Path(path)
+    try:
+        with replacing(path) as partial:
+            # HDF5 ends the whole process where a disk fills up while it writes: ask for the room before
+            _reserve(partial, _most_bytes(posterior))
+            posterior.to_netcdf(str(partial))
+    except OSError as error:
+        told = " ".join(str(error).split())
+        raise InferenceError(f"cannot write {path}: {told}") from None
+    return path
+
+
+def _most_bytes(posterior: Any) -> int:
+    """More than the file will have."""
+    names = posterior.children if hasattr(posterior, "children") else posterior.groups()
+    groups = [posterior[name] for name in names]
+    variables = [group[name] for group in groups for name in (*group.data_vars, *group.coords)]
+    return sum(int(x.nbytes) + _OVERHEAD for x in variables) + _OVERHEAD * (2 + len(groups))
+
+
+def _reserve(path: Path, size: int) -> None:
+    if not hasattr(os, "posix_fallocate"):
+        if shutil.disk_usage(path.parent).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return
+    file = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        os.posix_fallocate(file, 0, size)
+        os.ftruncate(file, 0)
+    finally:
+        os.close(file)
 
 
 def compare_posteriors(posteriors: Mapping[str, Any]) -> tuple[Any, dict[str, np.ndarray]]:

@@ -17,7 +17,8 @@ from . import classify, generate, predict
 from . import evaluate as evaluation
 from .draws import chunk_size, evaluation_mode, posterior_traces
 from .elbo import InferenceError
-from .groups import Unit
+from .groups import Unit, check_unit, kept_number
+from .memory import check_dense_memory, check_posterior_memory
 from .numbering import fit_numbering, order_in_words
 from .posterior import as_attribute, environment, posterior_data, predictive_number
 from .recipe import Recipe
@@ -92,11 +93,16 @@ class Fit:
 
         Raises:
             ValueError: numbers of draws or a unit out of range.
+            InferenceError: draws that take more memory than there is.
         """
         if draws < 1:
             raise ValueError(f"draws must be at least 1, not {draws}")
         if isinstance(prior, bool) or prior < 0:
             raise ValueError(f"prior is a number of draws, 0 or more, not {prior}")
+        wanted = predictive_number(self.graph, draws, predictive_draws)
+        check_unit(unit, self.graph, draws)
+        kept = kept_number(self.graph, unit)
+        check_posterior_memory(self.story, self.graph, draws, wanted, kept)
         numbering = fit_numbering(self.story, self.guide, self.graph)
         own = {
             "inference": "variational",
@@ -111,7 +117,7 @@ class Fit:
                 self.guide,
                 self.graph,
                 draws,
-                predictive_number(self.graph, draws, predictive_draws),
+                wanted,
                 {**self.attributes(), **own},
                 unit=unit,
                 prior=prior,
@@ -121,12 +127,18 @@ class Fit:
     def link_probabilities(
         self, pairs: Any = None, draws: int = 200, seed: int | None = None
     ) -> Tensor:
-        """Posterior mean link probabilities: (P,) of the given dyads (2, P), or all as (N, N), zero diagonal."""
+        """Posterior mean link probabilities: (P,) of the given dyads (2, P), or all as (N, N), zero diagonal.
+
+        Raises:
+            ValueError: pairs that are no dyads of the graph.
+            InferenceError: (N, N) probabilities that take more memory than there is.
+        """
         with self._seeded(seed):
             if pairs is not None:
                 return predict.link_probabilities(
                     self.story, self.guide, self.graph, torch.as_tensor(pairs), draws
                 )
+            check_dense_memory(self.story, self.graph, draws, self.settings.device)
             rows = [
                 p for _, p in predict.probability_rows(self.story, self.guide, self.graph, draws)
             ]

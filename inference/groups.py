@@ -15,7 +15,7 @@ from ._arviz import to_arviz
 from .draws import edge_distribution
 from .statistics import block_adjacency, graph_statistics, weight_statistics
 
-__all__ = ["DrawGroups", "Unit", "check_unit", "groups_to_arviz"]
+__all__ = ["DrawGroups", "Unit", "check_unit", "groups_to_arviz", "kept_number"]
 
 #: what the log-likelihood is kept by: an int is a random sample of so many dyads
 Unit = Literal["auto", "dyad", "node"] | int
@@ -244,9 +244,16 @@ def groups_to_arviz(
     )
 
 
+def kept_number(graph: Graph, unit: Unit) -> int:
+    """How many dyads are kept one by one."""
+    if unit == "node" or (unit == "auto" and graph.num_dyads > _DYAD_LIMIT):
+        return 0
+    return min(unit, graph.num_dyads) if isinstance(unit, int) else graph.num_dyads
+
+
 def _kept_dyads(graph: Graph, unit: Unit) -> Tensor | None:
     """The dyads that are kept one by one, sorted; None for none."""
-    if unit == "node" or (unit == "auto" and graph.num_dyads > _DYAD_LIMIT):
+    if not kept_number(graph, unit):
         return None
     if isinstance(unit, int) and unit < graph.num_dyads:
         return sample_dyads(graph, unit, _SAMPLE_SEED)

@@ -14,6 +14,7 @@ from .draws import chunk_size, edge_distribution, evaluation_mode, posterior_tra
 
 __all__ = ["expected_values", "link_probabilities", "probability_rows", "top_links"]
 
+_PROBABILITIES = 50_000_000  # of a block of rows in every draw of a chunk, 200 MB
 _PAIRS = 4_000_000  # link probabilities held at once
 
 
@@ -74,11 +75,13 @@ def probability_rows(
 ) -> Iterator[tuple[slice, Tensor]]:
     """Posterior mean link probabilities of all dyads, a block of rows at a time: (rows, (rows, N)).
 
-    The diagonal is zero. Holds the factors of all draws, O(draws N K), and one block.
+    The diagonal is zero. Holds the factors of all draws, O(draws N K), and one block of every draw, whose rows are
+    fewer than ``rows`` where those would not be small.
     """
     with evaluation_mode(story, guide):
         chunk = chunk_size(graph, story.width, draws)
         found = [edge_distribution(t) for t in posterior_traces(story, guide, graph, draws, chunk)]
+        rows = max(1, min(rows, _PROBABILITIES // (min(chunk, draws) * graph.num_nodes)))
         for start in range(0, graph.num_nodes, rows):
             block = slice(start, min(start + rows, graph.num_nodes))
             total = sum(d.row_probabilities(block).flatten(0, -3).sum(0) for d in found) / draws

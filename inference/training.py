@@ -32,6 +32,7 @@ from .job import (
 )
 from .local_expectation import LocalExpectationELBO
 from .lock import locked
+from .memory import check_fit_memory
 from .progress import ProgressBar
 from .relaxation import as_fitted, exact_memberships
 from .removal import check_removals, remove_communities
@@ -89,7 +90,8 @@ def fit(
         ValueError: settings that contradict each other or the story; held-out labels that the story cannot predict or
             the graph already tells.
         InferenceError: an objective or gradient that is not finite. Story and guide then hold the last good state,
-            and so does the checkpoint. Or a folder that cannot be written to, or that another process writes to.
+            and so does the checkpoint. Or a folder that cannot be written to, or that another process writes to; or
+            a fit that takes more memory than there is.
     """
     if settings is not None and options:
         raise ValueError(f"give settings or options, not both: {sorted(options)}")
@@ -106,6 +108,7 @@ def fit(
         raise ValueError("resume=True needs the folder that holds the checkpoint")
     if settings.remove_every:
         check_removals(guide)
+    check_fit_memory(story, guide, graph, settings)
     processes = join_job(settings.device)
     with nullcontext() if folder is None else locked(folder):
         resume = resume or (was_restarted() and has_checkpoint(folder))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..data import Split
-from ..data.atomic import replacing, write_text
+from ..data.atomic import write_text
 from ..inference import (
     Evaluation,
     Fit,
@@ -19,6 +19,7 @@ from ..inference import (
     guide_quality,
     locked,
     posterior_predictive_check,
+    to_netcdf,
     truncation_warning,
 )
 from ..models import expected_active
@@ -78,8 +79,7 @@ def _write(
     if split is not None and fit.story.likelihood != "normal":
         held_out = held_out_pairs(fit, split, draws=min(draws, 200))
     try:
-        with replacing(folder / "posterior.nc") as partial:
-            posterior.to_netcdf(str(partial))
+        to_netcdf(posterior, folder / "posterior.nc")
         files = save_all(
             posterior,
             fit,

@@ -12,6 +12,7 @@ import numpy as np
 import pyro
 import pytest
 import torch
+from chance import FAMILY, account
 from torch.distributions import Distribution
 
 
@@ -84,3 +85,27 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the public graphs (../shared/data beside the checkout) are not here")
     return folder
+
+
+# -- failures by chance: an account over all tests, and over the processes of pytest-xdist -------------------------
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of pytest-xdist hands over its account; the others fail if the suite would fail by chance too often."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["chance"] = (account.scores, account.p_values)
+    elif account.chance > FAMILY:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    account.add(*getattr(node, "workeroutput", {}).get("chance", (0, 0)))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if account.chance > 0.0:
+        too_often = (
+            "" if account.chance <= FAMILY else f", which is above {FAMILY:g}: see chance.py"
+        )
+        terminalreporter.write_line(f"{account}{too_often}")

@@ -8,6 +8,7 @@ import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
+from chance import LIMIT, largest
 from pyro.ops.provenance import get_provenance, track_provenance
 from scipy import stats
 from torch.nn import functional as F
@@ -227,7 +228,7 @@ def test_draws_follow_the_blocks(law, kind, bias):
     mean, variance = plain.mean(s), {"poisson": s.exp(), "normal": TAU**2 * torch.ones_like(s)}
     spread = variance.get(law, mean * (1 - mean))
     z_scores = (drawn.mean(0) - mean) / (spread / draws).sqrt()
-    assert z_scores.abs().max() < 4.5  # some 250 statistics in all
+    assert largest(z_scores) < LIMIT
 
 
 # -- sums by blocks ----------------------------------------------------------------------------------

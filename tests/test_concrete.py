@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from chance import LEVEL, smallest
 from scipy import integrate, stats
 
 from graphlore.models import Concrete, LogitConcrete
@@ -56,7 +57,7 @@ def test_sigmoid_of_it_is_the_binary_concrete_of_maddison(temperature, logit):
 def test_draws_are_logistic(temperature, logit):
     d = LogitConcrete(temperature, torch.tensor(logit, dtype=torch.float64))
     law = stats.logistic(loc=logit / temperature, scale=1 / temperature)
-    assert stats.kstest(d.rsample((20_000,)).numpy(), law.cdf).pvalue > 1e-4
+    assert smallest(stats.kstest(d.rsample((20_000,)).numpy(), law.cdf).pvalue) > LEVEL
 
 
 def test_draws_are_differentiable_in_the_logits():

@@ -8,6 +8,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from chance import LIMIT, largest
 
 from graphlore.data import (
     Graph,
@@ -19,9 +20,6 @@ from graphlore.data import (
     symmetric_partition,
     to_networkx,
 )
-
-# Of the z statistics below, a standard normal one is beyond this once in 1.7 million.
-FAR = 5.0
 
 
 def z(successes: float, trials: float, prob: float) -> float:
@@ -67,12 +65,12 @@ def test_block_probabilities(directed: bool) -> None:
     np.fill_diagonal(dyads, sizes * (sizes - 1) if directed else sizes * (sizes - 1) // 2)
     for k in range(3):
         for l in range(3) if directed else range(k, 3):  # noqa: E741
-            assert abs(z(counts[k, l], draws * dyads[k, l], probs[k, l])) < FAR, (k, l)
+            assert largest(z(counts[k, l], draws * dyads[k, l], probs[k, l])) < LIMIT, (k, l)
     if directed:  # both arcs of a dyad are independent
         both = [
             int((g.dense_adjacency() * g.dense_adjacency().T)[:20, 20:50].sum()) for g in graphs
         ]
-        assert abs(z(sum(both), draws * 600, 0.4 * 0.1)) < FAR
+        assert largest(z(sum(both), draws * 600, 0.4 * 0.1)) < LIMIT
 
 
 def test_draws_do_not_depend_on_the_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +97,7 @@ def test_degree_propensities() -> None:
         for s in range(draws)
     )
     mean, variance = draws * exact.sum(1), draws * (exact * (1 - exact)).sum(1)
-    assert np.abs((degrees - mean) / np.sqrt(variance)).max() < FAR
+    assert largest((degrees - mean) / np.sqrt(variance)) < LIMIT
     alone = planted_partition([3, 3], np.ones((2, 2)), degree_propensities=[0, 1, 1, 1, 1, 1])
     assert alone.degrees.tolist() == [0, 4, 4, 4, 4, 4]
     # 2 * 2 * 0.3 = 1.2 only where two different nodes have 2
@@ -123,11 +121,11 @@ def test_symmetric_partition() -> None:
         counts += by_block(graph, k)
         edges += graph.num_edges
     inside, outside = np.trace(counts), counts.sum() - np.trace(counts)
-    assert abs(z(inside, draws * 3 * 100 * 99 / 2, c_in / n)) < FAR
-    assert abs(z(outside, draws * 3 * 100 * 100, c_out / n)) < FAR
+    assert largest(z(inside, draws * 3 * 100 * 99 / 2, c_in / n)) < LIMIT
+    assert largest(z(outside, draws * 3 * 100 * 100, c_out / n)) < LIMIT
     mean_degree = 2 * edges / n / draws
     error = 2 / n / draws * math.sqrt(edges)
-    assert abs(mean_degree - (c - c_in / n)) < FAR * error
+    assert largest((mean_degree - (c - c_in / n)) / error) < LIMIT
 
 
 def test_kesten_stigum() -> None:
@@ -194,9 +192,9 @@ def test_feature_probabilities(directed: bool) -> None:
             total[1] += int(here.sum())
     assert len(seen) == (7 if directed else 4)  # by hand: the values of b_i' Lambda b_j
     for logit, (successes, trials) in seen.items():
-        assert abs(z(successes, trials, 1 / (1 + math.exp(-logit)))) < FAR, logit
+        assert largest(z(successes, trials, 1 / (1 + math.exp(-logit)))) < LIMIT, logit
     for k in range(2):
-        assert abs(z(members[k], draws * n, prob[k])) < FAR
+        assert largest(z(members[k], draws * n, prob[k])) < LIMIT
 
 
 BAD = {

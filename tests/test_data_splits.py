@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from chance import LEVEL, smallest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from torch import Tensor
 
 from graphlore.data import Graph, GraphError, Split, given_split, karate, random_split, read_graph
@@ -103,7 +105,8 @@ def test_non_edges_are_uniform() -> None:
         assert absent.numel() == free
         expected = int(78 * test) * draws / free
         chi2 = ((absent - expected) ** 2 / expected).sum() / (1 - int(78 * test) / free)
-        assert abs(chi2 - (free - 1)) < 5 * np.sqrt(2 * (free - 1))
+        law = stats.chi2(free - 1)
+        assert smallest(2.0 * min(law.cdf(chi2), law.sf(chi2))) > LEVEL
 
 
 def test_bad_shares() -> None:

@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from by_hand import KINDS, LIKELIHOODS, planted, small_graph
+from chance import LIMIT, largest
 from pyro import poutine
 from torch.distributions import kl_divergence
 
@@ -237,7 +238,7 @@ def test_a_random_start_is_even_over_blocks():
     graph, _ = planted(n=300)
     guide = AmortisedCategorical(SBM(300, 3), graph, amortised=False, initial="random")
     counts = guide.encoder.heads["membership_logits"].argmax(1).bincount(minlength=3)
-    assert (counts - 100).abs().max() < 4.5 * (300 * 2 / 9) ** 0.5
+    assert largest((counts - 100) / (300 * 2 / 9) ** 0.5) < LIMIT
 
 
 @pytest.mark.parametrize("amortised", [True, False])

@@ -84,7 +84,13 @@ def _free(guide: Callable[..., Any]) -> Callable[..., Any]:
 
 CASES = (
     Case("Markov chains", "SBM", _sbm, None, {"draws": 196, "warmup": 60}),
-    Case("Markov chains", "LFRM", _lfrm, None, {"draws": 147, "warmup": 40}),
+    Case(
+        "Markov chains",
+        "LFRM",
+        _lfrm,
+        None,
+        {"draws": 98, "warmup": 30, "max_tree_depth": 4},
+    ),
     Case("AmortisedCategorical, free", "SBM", _sbm, _free(_blocks), _SUMMED),
     Case("AmortisedCategorical, GCN", "SBM", _sbm, _blocks, _SUMMED),
     Case("StructuredMeanField, free", "LFRM", _lfrm, _free(_structured), _PRICED),

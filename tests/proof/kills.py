@@ -154,8 +154,8 @@ CASES: dict[str, Callable[[Path], None]] = {
         "dglfrm", fit={"expectation_columns": 9, "kl_warmup": 20, "kl_hold": 5}
     ),
     "Concrete, settle phase": _node_story("dglfrm", fit={"gradient": "concrete", "settle": 10}),
-    "REINFORCE of two particles, neural baseline": _node_story(
-        "dglfrm", guide={"baseline": "neural"}, fit={"gradient": "reinforce", "num_particles": 2}
+    "REINFORCE of two particles": _node_story(
+        "dglfrm", fit={"gradient": "reinforce", "num_particles": 2}
     ),
     "DisARM, mean field": _node_story(
         "dglfrm-b",
@@ -168,8 +168,11 @@ CASES: dict[str, Callable[[Path], None]] = {
         held_out=True,
         fit={"gradient": "straight_through", "patience": 3, "validate_every": 3},
     ),
-    "subsampled absent dyads": _node_story(
-        "dglfrm", story={"absent_sample": 60}, fit={"gradient": "dyadic"}
+    "subsampled absent dyads, neural baseline": _node_story(
+        "dglfrm",
+        story={"absent_sample": 60},
+        guide={"baseline": "neural"},
+        fit={"gradient": "dyadic"},
     ),
     "blocks summed out, removal moves": _node_story(
         "sbm", story={"num_blocks": 6, "alpha": 0.1}, fit={"remove_every": 10}

@@ -315,8 +315,8 @@ FAULTS = (
     # -- guides -------------------------------------------------------------------------------------------------
     _fault(
         "guides/kumaraswamy.py",
-        "(_EULER + torch.digamma(q.d) + 1.0 / q.d)",
-        "(_EULER + torch.digamma(q.d))",
+        "        - (q.d - 1.0) / q.d\n",
+        "",
         "a term of the divergence of sticks is missing",
         "guides",
     ),
@@ -514,15 +514,21 @@ def _fails(copy: Path, tests: Sequence[str]) -> bool:
     return done.returncode == 1
 
 
-def check(faults: Sequence[Fault] = FAULTS) -> list[tuple[Fault, str, float]]:
+def check(
+    faults: Sequence[Fault] = FAULTS, *, known_to_pass: bool = False
+) -> list[tuple[Fault, str, float]]:
     """(fault, name of the test module that noticed or "", seconds), test modules one after another.
+
+    Arguments:
+        known_to_pass: the tests have just passed, and are not run without a fault first.
 
     Raises:
         RuntimeError: tests that fail without a fault, or do not run.
     """
     found = []
     with _copy() as copy:
-        for name in track(sorted({t for f in faults for t in f.tests}), "without a fault"):
+        modules = sorted({t for f in faults for t in f.tests})
+        for name in track([] if known_to_pass else modules, "without a fault"):
             if _fails(copy, [name]):
                 raise RuntimeError(f"tests/test_{name}.py fails without a fault: mend that first")
         for fault in track(faults, "with a fault"):
@@ -539,7 +545,10 @@ def check(faults: Sequence[Fault] = FAULTS) -> list[tuple[Fault, str, float]]:
 
 def prove(docs: Path) -> bool:
     """Plant all faults; docs/proof/mutants.md says which test modules noticed."""
-    found = check()
+    return _written(check(), docs)
+
+
+def _written(found: list[tuple[Fault, str, float]], docs: Path) -> bool:
     missed = [f for f, noticed, _ in found if not noticed]
     seconds = sum(s for _, _, s in found)
     lines = [
