@@ -239,7 +239,8 @@ def check_posterior_memory(
     """
     needs = draws_bytes(story, graph, draws, predictive_draws, kept)
     there = available_bytes() or 0
-    fitting = draws * there // max(1, sum(needs.values()))
+    fixed = needs["predictive graphs"]
+    fitting = draws * max(0, there - fixed) // max(1, sum(needs.values()) - fixed)
     advice = f"take draws={fitting}" if fitting else "take fewer communities"
     advice += ", or fewer predictive_draws or unit='node'" if kept else ""
     check_memory(f"a posterior of {draws:,} draws", needs, "cpu", advice)
