@@ -54,7 +54,8 @@ def check_unbiased(draws: list[Tensor], exact: Tensor) -> None:
     ],
 )
 def test_gradient_is_unbiased(baseline: str, beta: float, source: str) -> None:
-    pair = pair_of(source)
+    # near-uniform removals would hide a reward that does not look ahead: its bias is 8 % here, and 2 % without contrast
+    pair = pair_of(source, contrast=6.0)
     exact = gradient(exact_elbo(pair, SMALL, beta), pair)
     many = SMALL.batch().repeat(100)
     draws = []

@@ -18,13 +18,16 @@ PAW = nx.Graph([(0, 1), (0, 2), (1, 2), (2, 3)])
 SMALL = GraphSet.from_networkx([nx.path_graph(3), PAW])
 
 
-def pair_of(source: str = "last", seed: int = 1) -> Reordered:
+def pair_of(source: str = "last", seed: int = 1, contrast: float = 1.0) -> Reordered:
+    """A story and its destructor; with much contrast, what goes first decides what goes next."""
     torch.manual_seed(seed)
     story = SGVAE(3, 1, rounds=1)
     pair = Reordered(story, Destructor(story, hidden=4, rounds=1, source=source)).double()
     with torch.no_grad():  # away from the symmetry of the start
         for parameter in pair.parameters():
             parameter.mul_(1.5)
+        for parameter in pair.destructor.f_r.parameters():
+            parameter.mul_(contrast)
     return pair
 
 
