@@ -18,6 +18,7 @@ __all__ = ["arrays_of", "read_array", "scalar"]
 #: shrinks no more than 1,032-fold, so that real data of this size would have to be almost nothing but zeros.
 _LARGE, _SHRUNK = 2**30, 200
 _MEMBERS = 1000
+_TAIL = 22 + 0xFFFF  # bytes: the end of an archive and the longest comment on it
 #: what a damaged archive or compressed stream raises
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 
@@ -37,6 +38,7 @@ def arrays_of(path: str | Path) -> dict[str, np.ndarray]:
             with zipfile.ZipFile(file) as archive:
                 members = archive.infolist()
                 _check_size(members, Path(path).stat().st_size)
+                _check_contents(file, len(members))
                 return {m.filename.removesuffix(".npy"): _member(archive, m) for m in members}
         except GraphError:
             raise
@@ -55,6 +57,20 @@ def _check_size(members: list[zipfile.ZipInfo], size: int) -> None:
             f"the archive of {size:,} bytes unpacks to {unpacked:,}: it is taken for a zip bomb. If it is not, save it "
             "without compression (numpy.savez)."
         )
+
+
+def _check_contents(file: IO[bytes], found: int) -> None:
+    """Refuse a table of contents from which entries are lost.
+
+    A changed length of one swallows the next ones in silence, and the check sums are of what is left.
+    """
+    size = file.seek(0, 2)
+    file.seek(max(0, size - _TAIL))
+    tail = file.read()
+    end = tail.rfind(b"PK\x05\x06")
+    said = int.from_bytes(tail[end + 10 : end + 12], "little") if end >= 0 else 0
+    if said not in (found, 0xFFFF):  # more than it can say
+        raise GraphError(f"the archive is said to hold {said} members, but {found} are found.")
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:

@@ -55,6 +55,21 @@ def test_a_damaged_file_is_refused_by_name_or_read_as_what_it_was(name):
     assert counts["refused"] >= 5
 
 
+def test_an_archive_that_has_lost_an_entry_of_its_contents_is_refused(tmp_path):
+    """A changed length in the table of contents swallows what follows; what is left has its check sums."""
+    path = write_npz(Graph(3, [[0], [1]], names=list("abc"), labels=[0, 1, 0]), tmp_path / "g.npz")
+    whole = path.read_bytes()
+    entries = [m.start() for m in re.finditer(rb"PK\x01\x02", whole)]
+    for at in (entries[-2] + 32, entries[-2] + 33):  # the length of its comment
+        spoilt = bytearray(whole)
+        spoilt[at] ^= 0x80
+        path.write_bytes(spoilt)
+        with zipfile.ZipFile(path) as archive:
+            assert len(archive.infolist()) == len(entries) - 1, "and zipfile says nothing"
+        with pytest.raises(GraphError, match=r"g\.npz: the archive is said to hold"):
+            read_graph(path)
+
+
 def test_files_of_versions_without_check_sums_still_load(tmp_path):
     found = damage.fitted(0)
     found.save(tmp_path)
