@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import stats
 
 __all__ = ["FAMILY", "LEVEL", "LIMIT", "Account", "account", "largest", "smallest"]
@@ -56,7 +57,7 @@ def largest(z: Any, draws: int | None = None) -> float:
         draws: how many draws their standard errors were estimated from, where those are few: normal scores of the
             same probability are compared.
     """
-    scores = np.abs(np.asarray(z, dtype=float)).ravel()
+    scores = np.abs(_numbers(z))
     account.add(len(scores), 0)
     if draws is not None:
         scores = np.where(np.isnan(scores), np.nan, stats.norm.isf(stats.t.sf(scores, draws - 1)))
@@ -65,6 +66,10 @@ def largest(z: Any, draws: int | None = None) -> float:
 
 def smallest(p: Any) -> float:
     """The smallest p-value, to be above :data:`LEVEL`. Of a table of family-wise ones, give the least."""
-    values = np.asarray(p, dtype=float).ravel()
+    values = _numbers(p)
     account.add(0, len(values))
     return float(values.min())
+
+
+def _numbers(x: Any) -> np.ndarray:
+    return np.asarray(x.detach() if isinstance(x, torch.Tensor) else x, dtype=float).ravel()
