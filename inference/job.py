@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from ..models.processes import Processes, sharing
 from .elbo import InferenceError
@@ -37,7 +38,13 @@ def join_job(device: str | torch.device) -> Processes:
     """
     launched = dist.is_available() and dist.is_torchelastic_launched()
     if launched and not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        dist.init_process_group("nccl" if torch.device(device).type == "cuda" else "gloo")
+        store, rank, size = next(rendezvous("env://"))
+        # torchrun's store outlives a restart, and with it the addresses of processes that are gone
+        fresh = dist.PrefixStore(
+            f"restart_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store
+        )
+        backend = "nccl" if torch.device(device).type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=fresh, rank=rank, world_size=size)
         atexit.register(_leave)
     return Processes.of_the_job()
 

@@ -64,7 +64,7 @@ def test_processes_share_the_graphs_of_a_set(tmp_path: Path) -> None:
 def test_a_job_that_lost_a_process_is_started_anew_and_resumes(tmp_path: Path) -> None:
     told = run("killed", tmp_path / "two", 2, "--max-restarts=1")
     assert (tmp_path / "two" / "killed").exists()
-    assert "SIGKILL" in told or "Signal 9" in told
+    assert "exitcode: -9" in told
     run("exact", tmp_path / "one")
     one, two = histories(tmp_path / "one", tmp_path / "two")
     assert two["step"] == list(range(50))

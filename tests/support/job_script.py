@@ -16,7 +16,7 @@ import graphlore as gl
 STEPS = 50
 
 
-def planted(num_nodes: int = 800) -> gl.Graph:
+def planted(num_nodes: int = 420) -> gl.Graph:
     """Four blocks; more nodes than a tile has rows."""
     rng = torch.Generator().manual_seed(0)
     block = torch.arange(num_nodes) % 4
@@ -27,7 +27,7 @@ def planted(num_nodes: int = 800) -> gl.Graph:
 
 def node_level(kind: str, folder: Path) -> dict[str, list[float]]:
     graph = planted()
-    options = {"absent_sample": 8 * 800} if kind == "sampled" else {}
+    options = {"absent_sample": 8 * 420} if kind == "sampled" else {}
     with gl.inference.seeded(0):
         story = gl.models.DGLFRM(graph.num_nodes, 6, bias="node", decoder=(8,), **options)
         guide = gl.guides.StructuredMeanField(story, graph, hidden=(16,))
