@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from ..data import Graph
 from ..models.processes import Processes
 from .elbo import InferenceError
 from .held_out import HeldOut
+from .job import was_restarted
 from .optimizer_state import optimizer_tensors, put_optimizer, put_random, random_tensors
 from .run import Run
 from .settings import FitSettings
 from .tensor_files import read_tensors, write_tensors
 
-__all__ = ["CHECKPOINT", "Checkpoints", "has_checkpoint"]
+__all__ = ["CHECKPOINT", "Checkpoints", "check_same_settings", "goes_on", "has_checkpoint"]
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -29,6 +31,24 @@ _PLAIN = ("step", "settled", "best_step", "best_score", "waited", "seconds", "hi
 def has_checkpoint(folder: str | Path | None) -> bool:
     """Whether a fit has left a checkpoint in the folder."""
     return folder is not None and (Path(folder) / CHECKPOINT).is_file()
+
+
+def goes_on(resume: bool, folder: str | Path | None) -> bool:
+    """Whether a fit goes on from its folder: when asked to, or when torchrun has started its job anew."""
+    return resume or (was_restarted() and has_checkpoint(folder))
+
+
+def check_same_settings(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on from a checkpoint under other settings.
+
+    Raises:
+        InferenceError: it names those that differ.
+    """
+    changed = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
+    if changed:
+        raise InferenceError(
+            f"{file} was written with other settings ({', '.join(changed)}): resume with the same ones, or fit anew"
+        )
 
 
 class Checkpoints:
@@ -117,13 +137,7 @@ class Checkpoints:
                 random_states["random_device"] = tensors.pop("random_device")
         except (KeyError, TypeError, ValueError) as error:
             raise InferenceError(f"{self.file} is no checkpoint of a fit: {error}") from None
-        if before != self.settings:
-            now = self.settings.to_dict()
-            changed = [k for k, v in before.to_dict().items() if now[k] != v]
-            raise InferenceError(
-                f"{self.file} was written with other settings ({', '.join(changed)}): resume with the same ones, or "
-                "fit anew"
-            )
+        check_same_settings(self.file, before.to_dict(), self.settings.to_dict())
         identity.setdefault("validation", self.identity["validation"])  # earlier versions kept none
         for kind, mine in json.loads(json.dumps(self.identity)).items():
             if identity.get(kind) != mine:

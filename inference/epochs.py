@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyro
 import torch
 from torch import Tensor, nn
 
 from ..data import GraphSet
 from ..data.fingerprint import fingerprint_of_set
+from ..models.base import check_count
 from ..models.processes import Processes
 from .ascent import Ascent
-from .checkpoint import CHECKPOINT
+from .checkpoint import CHECKPOINT, check_same_settings, goes_on
 from .elbo import InferenceError
-from .job import was_restarted
+from .job import lost_is_told, own_noise
 from .lock import locked
 from .optimizer_state import put_random, random_tensors
+from .seeds import seeded
 from .tensor_files import read_tensors, write_tensors
 
 __all__ = ["EpochCheckpoints"]
@@ -31,10 +35,14 @@ class EpochCheckpoints:
     Arguments:
         module: what is trained.
         ascent: what trains it.
-        settings: everything that decides the fit; a fit resumes with the same.
+        settings: everything that decides the fit, "epochs" and "seed" among it; a fit resumes with the same.
         graphs: the data.
         folder: where the file goes; None: nothing is written.
         device: of the fit.
+        every: epochs between checkpoints.
+
+    Raises:
+        ValueError: ``every`` below 1.
     """
 
     def __init__(
@@ -45,14 +53,48 @@ class EpochCheckpoints:
         graphs: GraphSet,
         folder: str | Path | None,
         device: torch.device,
+        every: int,
     ) -> None:
-        self.module, self.ascent, self.device = module, ascent, device
+        check_count("checkpoint_every", every, "the number of epochs between checkpoints")
+        self.module, self.ascent, self.device, self.every = module, ascent, device, every
         self.file = None if folder is None else Path(folder) / CHECKPOINT
         self.told = {
             "settings": json.loads(json.dumps(settings)),
             "graphs": "" if folder is None else fingerprint_of_set(graphs),
         }
         self._random: dict[str, Tensor] | None = None
+
+    @contextmanager
+    def running(
+        self, resume: bool, history: dict[str, list[float]]
+    ) -> Iterator[tuple[range, float]]:
+        """The block in which the epochs run, and nobody else writes to the folder: (those to do, the clock's start).
+
+        Arguments:
+            resume: go on from the file.
+            history: of the fit; what the file has is put in.
+
+        Raises:
+            ValueError: no folder to go on from.
+            InferenceError: as :meth:`load`; another process writes to the folder; a process of the job is lost.
+        """
+        processes, settings = Processes.of_the_job(), self.told["settings"]
+        with (
+            locked(None if self.file is None else self.file.parent),
+            seeded(settings["seed"], self.device),
+            # the graphs were checked before; checking every distribution again costs a quarter of a step
+            pyro.validation_enabled(False),
+            lost_is_told(processes, self.file),
+        ):
+            done = self._begin(resume, history)
+            own_noise(processes, settings["seed"], done)
+            start = time.perf_counter() - (history["seconds"][-1] if done else 0.0)
+            yield range(done, settings["epochs"]), start
+
+    def save_if_due(self, epoch: int, history: Mapping[str, list[float]]) -> None:
+        """Keep the state after so many epochs, if it is time for it."""
+        if epoch % self.every == 0 or epoch == self.told["settings"]["epochs"]:
+            self.save(epoch, history)
 
     def save(self, epoch: int, history: Mapping[str, list[float]]) -> None:
         """The state after so many epochs.
@@ -68,18 +110,9 @@ class EpochCheckpoints:
         told = json.dumps({**self.told, "epoch": epoch, "history": history})
         write_tensors(self.file, tensors, {"epochs": told})
 
-    def writing(self) -> AbstractContextManager[Any]:
-        """The block in which nobody else may write to the folder."""
-        return nullcontext() if self.file is None else locked(self.file.parent)
-
-    def begin(self, resume: bool, history: dict[str, list[float]]) -> int:
-        """Go on from the file, its history included, if asked to; returns how many epochs are done.
-
-        Raises:
-            ValueError: no folder to go on from.
-            InferenceError: as :meth:`load`.
-        """
-        if not resume and not (self.file is not None and was_restarted() and self.file.is_file()):
+    def _begin(self, resume: bool, history: dict[str, list[float]]) -> int:
+        """Go on from the file, its history included, if asked to; returns how many epochs are done."""
+        if not goes_on(resume, None if self.file is None else self.file.parent):
             return 0
         if self.file is None:
             raise ValueError("resume=True needs the folder that holds the checkpoint")
@@ -111,13 +144,7 @@ class EpochCheckpoints:
             raise InferenceError(
                 f"{self.file} is no checkpoint of a fit to many graphs: {error}"
             ) from None
-        if before != self.told["settings"]:
-            names = sorted({*before, *self.told["settings"]})
-            changed = [k for k in names if before.get(k) != self.told["settings"].get(k)]
-            raise InferenceError(
-                f"{self.file} was written with other settings ({', '.join(changed)}): resume with the same ones, or "
-                "fit anew"
-            )
+        check_same_settings(self.file, before, self.told["settings"])
         if told.get("graphs") != self.told["graphs"]:
             raise InferenceError(
                 f"{self.file} is of other graphs: resume with the same, or fit anew"

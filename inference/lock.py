@@ -49,19 +49,19 @@ _guard = threading.Lock()
 
 
 @contextmanager
-def locked(folder: str | Path) -> Iterator[Path]:
+def locked(folder: str | Path | None) -> Iterator[None]:
     """Nobody else writes to the folder while the block runs; within it the same thread may lock again.
 
     The folder is made if it is not there. What killed writers left half-written in it is removed. Of a job of several
-    processes the first alone writes, and alone takes the lock.
+    processes the first alone writes, and alone takes the lock. None: nothing will be written.
 
     Raises:
         InferenceError: another process (or thread) writes there; or the folder cannot be written to.
     """
-    folder = Path(folder)
-    if Processes.of_the_job().rank:
-        yield folder
+    if folder is None or Processes.of_the_job().rank:
+        yield
         return
+    folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         place = folder.resolve()
@@ -69,7 +69,7 @@ def locked(folder: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise InferenceError(f"cannot write to {folder}: {error}") from None
     try:
-        yield folder
+        yield
     finally:
         _give_back(place)
 

@@ -1,6 +1,6 @@
 """Will it fit in memory? Asked before anything starts, so that nobody waits for a process to be ended by the kernel.
 
-What is counted is what surely is held at one moment: the estimates are lower bounds (measured: 0.15 to 0.85 of the true
+What is counted is what surely is held at one moment: the estimates are lower bounds (measured: 0.14 to 0.85 of the true
 peak), and only what exceeds the memory there is is refused. Nothing N x N is held by a fit: the exact likelihood runs
 over tiles of a fixed size.
 """

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
@@ -20,8 +19,7 @@ from ..models.sggn import SGGN
 from ..models.sgvae import check_types
 from .ascent import Ascent
 from .epochs import EpochCheckpoints
-from .job import batches_for, check_shares, join_job, lost_is_told, own_noise, same_everywhere
-from .seeds import seeded
+from .job import batches_for, check_shares, join_job, same_everywhere
 from .sequential_terms import site_log_probs
 
 __all__ = ["fit_ordered", "log_prob_ordered", "marginal_over_orders"]
@@ -113,7 +111,6 @@ def fit_ordered(
     steps = epochs * math.ceil(len(batch) / batch_size)
     ascent = Ascent(story.parameters(), learning_rate, clip, steps)
     history: dict[str, list[float]] = {"log_prob": [], "seconds": []}
-    check_count("checkpoint_every", checkpoint_every, "the number of epochs between checkpoints")
     settings = {
         "order": order,
         "epochs": epochs,
@@ -122,17 +119,11 @@ def fit_ordered(
         "clip": clip,
         "seed": seed,
     }
-    checkpoints = EpochCheckpoints(story, ascent, settings, graphs, folder, device)
-    with (
-        checkpoints.writing(),
-        seeded(seed, device),
-        pyro.validation_enabled(False),
-        lost_is_told(processes, checkpoints.file),
-    ):
-        done = checkpoints.begin(resume, history)
-        own_noise(processes, seed, done)
-        start = time.perf_counter() - (history["seconds"][-1] if done else 0.0)
-        for epoch in range(done, epochs):
+    checkpoints = EpochCheckpoints(
+        story, ascent, settings, graphs, folder, device, checkpoint_every
+    )
+    with checkpoints.running(resume, history) as (left, start):
+        for epoch in left:
             total = 0.0
             for mine, weight in batches_for(processes, len(batch), batch_size, device):
                 part = batch.select(mine)
@@ -144,6 +135,5 @@ def fit_ordered(
             history["seconds"].append(time.perf_counter() - start)
             if callback is not None:
                 callback(epoch + 1, history)
-            if (epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs:
-                checkpoints.save(epoch + 1, history)
+            checkpoints.save_if_due(epoch + 1, history)
     return history

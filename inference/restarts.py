@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from .checkpoint import CHECKPOINT, has_checkpoint
 from .elbo import InferenceError
 from .fitted import Fit
 from .held_out import chosen_by
+from .job import join_job
 from .lock import locked
 from .recipe import Recipe
 from .selection import automatic_size, of_size, sizes_to_try, truncation_warning
@@ -54,7 +54,8 @@ def fit_recipe(recipe: Recipe, graph: Graph | Split, restarts: int = 1, **option
     observed = graph.train if isinstance(graph, Split) else graph
     folder, resume = options.pop("folder", None), options.pop("resume", False)
     starts = _Starts(folder, resume, several=restarts > 1 or option is not None)
-    with starts.locked():
+    join_job(recipe.settings.device)
+    with locked(folder):
         if option is None:
             found = _best(recipe, graph, observed, restarts, options, starts)
             told = truncation_warning(found)
@@ -88,9 +89,6 @@ class _Starts:
                 raise InferenceError(
                     f"there is no file {Path(self.folder) / 'starts'}/*/{CHECKPOINT} to go on from: fit anew"
                 )
-
-    def locked(self) -> AbstractContextManager[Any]:
-        return nullcontext() if self.folder is None else locked(self.folder)
 
     def named(self, prefix: str) -> _Starts:
         return replace(self, prefix=prefix)

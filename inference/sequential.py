@@ -10,17 +10,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyro
 import torch
 
 from ..data import GraphSet
 from ..guides.destructor import Destructor, Reordered
-from ..models.base import check_count
 from ..models.sgvae import SGVAE, check_types
 from .ascent import Ascent
 from .epochs import EpochCheckpoints
-from .job import batches_for, check_shares, join_job, lost_is_told, own_noise, same_everywhere
-from .seeds import seeded
+from .job import batches_for, check_shares, join_job, same_everywhere
 from .sequential_terms import Baseline, surrogate, trace_terms
 
 __all__ = ["SequentialFit", "SequentialSettings", "fit_sequential"]
@@ -159,19 +156,11 @@ def fit_sequential(
     same_everywhere(pair.parameters(), processes)
     steps = settings.epochs * math.ceil(len(batch) / size)
     ascent = Ascent(pair.parameters(), settings.learning_rate, settings.clip, steps)
-    check_count("checkpoint_every", checkpoint_every, "the number of epochs between checkpoints")
-    checkpoints = EpochCheckpoints(pair, ascent, asdict(settings), graphs, folder, device)
-    # the graphs were checked above; checking every distribution again costs a quarter of a step
-    with (
-        checkpoints.writing(),
-        seeded(settings.seed, device),
-        pyro.validation_enabled(False),
-        lost_is_told(processes, checkpoints.file),
-    ):
-        done = checkpoints.begin(resume, fit.history)
-        own_noise(processes, settings.seed, done)
-        start = time.perf_counter() - (fit.history["seconds"][-1] if done else 0.0)
-        for epoch in range(done, settings.epochs):
+    checkpoints = EpochCheckpoints(
+        pair, ascent, asdict(settings), graphs, folder, device, checkpoint_every
+    )
+    with checkpoints.running(resume, fit.history) as (left, start):
+        for epoch in left:
             kl_weight = min(1.0, epoch / settings.warmup) if settings.warmup else 1.0
             sums: dict[str, float] = {}
             for mine, weight in batches_for(processes, len(batch), size, device):
@@ -202,6 +191,5 @@ def fit_sequential(
             _log.info("epoch %d: ELBO %.3f", epoch + 1, sums["elbo"])
             if callback is not None:
                 callback(epoch + 1, fit)
-            if (epoch + 1) % checkpoint_every == 0 or epoch + 1 == settings.epochs:
-                checkpoints.save(epoch + 1, fit.history)
+            checkpoints.save_if_due(epoch + 1, fit.history)
     return fit

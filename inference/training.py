@@ -16,20 +16,13 @@ from torch import Tensor, nn
 
 from ..data import Graph, Split
 from ..models.processes import Processes
-from .checkpoint import Checkpoints, has_checkpoint
+from .checkpoint import Checkpoints, goes_on
 from .disarm import DisarmELBO
 from .elbo import DyadicELBO
 from .expectation import ExpectationELBO
 from .fitted import Fit
 from .held_out import HeldOut, HeldOutLabels, HeldOutLinks, chosen_by
-from .job import (
-    average_gradients,
-    join_job,
-    lost_is_told,
-    own_device,
-    same_everywhere,
-    was_restarted,
-)
+from .job import average_gradients, join_job, lost_is_told, own_device, same_everywhere
 from .local_expectation import LocalExpectationELBO
 from .lock import locked
 from .memory import check_fit_memory
@@ -110,8 +103,8 @@ def fit(
         check_removals(guide)
     check_fit_memory(story, guide, graph, settings)
     processes = join_job(settings.device)
-    with nullcontext() if folder is None else locked(folder):
-        resume = resume or (was_restarted() and has_checkpoint(folder))
+    with locked(folder):
+        resume = goes_on(resume, folder)
         device = own_device(settings.device)
         graph = graph.to(device)
         story.to(device)
