@@ -17,6 +17,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from chance import LIMIT, largest
+from force import Force
 from pyro.poutine.messenger import Messenger
 from torch import nn
 from torch.nn import functional as F
@@ -117,18 +118,6 @@ class Guide(nn.Module):
             if story.strengths:
                 q = dist.Normal(self.strength_loc(b), self.log_scale.exp())
                 pyro.sample("strengths", q.to_event(1))
-
-
-class Force(Messenger):
-    """Give a latent site this value, as if it had been drawn."""
-
-    def __init__(self, values):
-        super().__init__()
-        self.values = values
-
-    def _pyro_sample(self, msg):
-        if msg["name"] in self.values and not msg["is_observed"]:
-            msg["value"], msg["done"] = self.values[msg["name"]], True
 
 
 # -- the ELBO as a finite sum -----------------------------------------------------------------------

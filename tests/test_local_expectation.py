@@ -11,7 +11,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from chance import LIMIT, largest
-from pyro.poutine.messenger import Messenger
+from force import Force
 from torch import nn
 from torch.distributions import Bernoulli, kl_divergence
 from torch.nn import functional as F
@@ -39,18 +39,6 @@ CONFIGURATIONS = [
     torch.tensor(bits, dtype=torch.float64).reshape(N, K)
     for bits in itertools.product((0, 1), repeat=N * K)
 ]
-
-
-class Force(Messenger):
-    """Set the value of sites that the guide draws; they stay unobserved."""
-
-    def __init__(self, values):
-        super().__init__()
-        self.values = values
-
-    def _pyro_sample(self, msg):
-        if msg["name"] in self.values and not msg["is_observed"]:
-            msg["value"] = self.values[msg["name"]]
 
 
 class Table(nn.Module):

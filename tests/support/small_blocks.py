@@ -8,7 +8,7 @@ import math
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.poutine.messenger import Messenger
+from force import Force
 from torch import nn
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
@@ -38,18 +38,6 @@ C, TAU = torch.tensor(-0.6, **DOUBLE), torch.tensor(0.7, **DOUBLE)
 E = torch.tensor([0.5, -0.2, 0.9, -0.4], **DOUBLE)
 BLOCKS = torch.tensor([0.2, 0.9, 0.55, 0.35], **DOUBLE)  # probabilities, rates or means
 AFFINITY = torch.tensor([1.2, -0.7, 0.4, -1.5], **DOUBLE)
-
-
-class Force(Messenger):
-    """Set the value of sites that the guide draws; they stay unobserved."""
-
-    def __init__(self, values):
-        super().__init__()
-        self.values = values
-
-    def _pyro_sample(self, msg):
-        if msg["name"] in self.values and not msg["is_observed"]:
-            msg["value"] = self.values[msg["name"]]
 
 
 def forced(guide, **values):
