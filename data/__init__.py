@@ -11,6 +11,7 @@ from .convert import (
     to_pyg,
 )
 from .datasets import catalogue, karate, load, planetoid
+from .dyad_batch import DyadBatch, DyadBatches
 from .edgelists import EdgeList, parse_edge_list, read_pairs
 from .files import read_graph, write_npz
 from .graph import Graph
@@ -24,6 +25,8 @@ from .splits import Split, given_split, random_split, sample_dyads
 from .validation import GraphError
 
 __all__ = [
+    "DyadBatch",
+    "DyadBatches",
     "EdgeList",
     "Graph",
     "GraphBatch",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
@@ -16,7 +15,8 @@ from torch.nn import functional as F
 from torch_geometric.nn import GCNConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
-from ..data import Graph
+from ..data import DyadBatch, Graph
+from ..data.sparse import by_rows, quietly
 
 __all__ = ["GCNEncoder", "normalised_adjacency"]
 
@@ -115,24 +115,35 @@ class GCNEncoder(nn.Module):
         self._rows: WeakKeyDictionary[Graph, Tensor] = WeakKeyDictionary()
 
     def forward(self, graph: Graph) -> tuple[dict[str, Tensor], Tensor]:
-        """({head: (N, size)}, the last hidden layer (N, hidden))."""
+        """({head: (N, size)}, the last hidden layer (N, hidden)); of a batch, those of its nodes.
+
+        A batch is read through sampled neighbourhoods.
+        """
         dtype = next(self.parameters()).dtype
-        adjacency = self._adjacency(graph).to(dtype)
+        depth = len(self.convolutions) + 2
+        if isinstance(graph, DyadBatch):
+            around = graph.neighbourhood(depth)
+            graph, nodes, adjacencies = graph.whole, around.nodes, around.adjacencies
+        else:
+            nodes, adjacencies = None, (self._adjacency(graph),) * depth
+        first, *others, last = (a.to(dtype) for a in adjacencies)
         h: Any = 0.0
         if self.from_features is not None:
-            h = h + self.from_features(self._features(graph).to(dtype), adjacency)
+            h = h + self.from_features(self._features(graph, nodes).to(dtype), first)
         if self.from_identity is not None:
             if graph.num_nodes != self.from_identity.num_embeddings:
                 raise ValueError(
                     f"one-hot inputs know {self.from_identity.num_embeddings} nodes, the graph has "
                     f"{graph.num_nodes}: unseen nodes need an encoder with inputs='features'"
                 )
-            h = h + adjacency @ self.from_identity.weight
+            table = self.from_identity.weight
+            h = h + first @ (table if nodes is None else table[nodes])
         h = self.norm(self.activation(h))
-        for convolution in self.convolutions:
+        for convolution, adjacency in zip(self.convolutions, others, strict=True):
             h = self.activation(convolution(self.dropout(h), adjacency))
         dropped = self.dropout(h)
-        return {name: head(dropped, adjacency) for name, head in self.heads.items()}, h
+        heads = {name: head(dropped, last) for name, head in self.heads.items()}
+        return heads, h[: last.shape[0]]
 
     def start(self, head: str, level: float, spread: float) -> None:
         """Have a head give about ``level`` at the start, and its own values times ``spread`` around it."""
@@ -171,8 +182,11 @@ class GCNEncoder(nn.Module):
             one_way if graph.directed else torch.cat((one_way, one_way.flip(0)), 1), graph.num_nodes
         )
 
-    def _features(self, graph: Graph) -> Tensor:
-        """What enters the first convolution, scaled and with dropout; sparse CSR if few values are not zero."""
+    def _features(self, graph: Graph, nodes: Tensor | None) -> Tensor:
+        """What enters the first convolution, of some nodes or all, scaled and with dropout.
+
+        Sparse CSR if few values are not zero.
+        """
         if graph.features is None or graph.features.shape[1] != self.num_features:
             have = "none" if graph.features is None else str(graph.features.shape[1])
             raise ValueError(
@@ -181,12 +195,14 @@ class GCNEncoder(nn.Module):
         if graph not in self._rows:
             self._rows[graph] = _feature_rows(graph.features, self.feature_scale)
         x = self._rows[graph]
+        if nodes is not None:
+            x = _some_rows(x, nodes)
         if not (self.training and self.input_dropout):
             return x
         if x.layout != torch.sparse_csr:
             return F.dropout(x, self.input_dropout)
         values = F.dropout(x.values(), self.input_dropout)
-        return _quietly(torch.sparse_csr_tensor, x.crow_indices(), x.col_indices(), values, x.shape)
+        return by_rows(x.crow_indices(), x.col_indices(), values, (x.shape[0], x.shape[1]))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GCNEncoder:
         # the cache is by graph object: a copy starts with an empty one
@@ -216,8 +232,8 @@ def normalised_adjacency(graph: Graph) -> Tensor:
 
 def _normalise(both_directions: Tensor, num_nodes: int) -> Tensor:
     index, weight = gcn_norm(both_directions, num_nodes=num_nodes)
-    coo = _quietly(torch.sparse_coo_tensor, index, weight, (num_nodes, num_nodes))
-    return _quietly(coo.coalesce().to_sparse_csr)
+    coo = quietly(torch.sparse_coo_tensor, index, weight, (num_nodes, num_nodes))
+    return quietly(coo.coalesce().to_sparse_csr)
 
 
 def _inverse_document_frequency(features: Tensor) -> Tensor:
@@ -230,10 +246,16 @@ def _feature_rows(features: Tensor, scale: Tensor | None) -> Tensor:
     if scale is not None:
         x = F.normalize(x * scale, dim=1)
     sparse = torch.count_nonzero(x) <= 0.1 * x.numel()
-    return _quietly(x.to_sparse_csr) if sparse else x
+    return quietly(x.to_sparse_csr) if sparse else x
 
 
-def _quietly(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
-    with warnings.catch_warnings():  # torch calls its CSR support a beta at every use
-        warnings.simplefilter("ignore", UserWarning)
-        return function(*arguments)
+def _some_rows(x: Tensor, rows: Tensor) -> Tensor:
+    if x.layout != torch.sparse_csr:
+        return x[rows]
+    starts = x.crow_indices()
+    counts = starts[rows + 1] - starts[rows]
+    ends = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
+    place = torch.arange(int(ends[-1]), device=x.device)
+    place += torch.repeat_interleave(starts[rows] - ends[:-1], counts)
+    columns, values = x.col_indices()[place], x.values()[place]
+    return by_rows(ends, columns, values, (len(rows), x.shape[1]))

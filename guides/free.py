@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data import Graph
+from ..data import DyadBatch, Graph
 from .encoder import GCNEncoder
 
 __all__ = ["FreeEncoder", "node_encoder"]
@@ -35,11 +35,14 @@ class FreeEncoder(nn.Module):
 
     def forward(self, graph: Graph) -> tuple[dict[str, Tensor], None]:
         """({head: (N, size)}, None): there is no hidden layer."""
-        if graph.num_nodes != self.num_nodes:
+        whole = graph.whole if isinstance(graph, DyadBatch) else graph
+        if whole.num_nodes != self.num_nodes:
             raise ValueError(
-                f"this guide has parameters for {self.num_nodes} nodes, the graph has {graph.num_nodes}: other nodes "
+                f"this guide has parameters for {self.num_nodes} nodes, the graph has {whole.num_nodes}: other nodes "
                 "need an amortised guide with inputs='features'"
             )
+        if isinstance(graph, DyadBatch):
+            return {name: x[graph.nodes] for name, x in self.heads.items()}, None
         return dict(self.heads.items()), None
 
     def start(self, head: str, level: float, spread: float) -> None:

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from ..data import Graph
 from ..models.affinities import pair_table
+from ..models.base import node_plate
 from ..models.concrete import (
     Concrete,
     LogitConcrete,
@@ -245,7 +246,7 @@ class MeanField(NodeGuide):
         self.sample_global_bias()
         self.sample_edge_scale()
 
-        with pyro.plate("nodes", graph.num_nodes, dim=-1):
+        with node_plate(graph, graph.num_nodes):
             if self.sticks_placement == "local":
                 v = pyro.sample("sticks", q_sticks)
             logits = self.membership_logits(heads["membership_logits"], v)

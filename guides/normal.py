@@ -8,6 +8,7 @@ import pyro
 import pyro.distributions as dist
 
 from ..data import Graph
+from ..models.base import node_plate
 from ..models.vgae import VGAE
 from .base import NodeGuide, positive_scale
 
@@ -39,7 +40,7 @@ class AmortisedNormal(NodeGuide):
         heads, _ = self.encoder(graph)
         self.sample_global_bias()
         self.sample_edge_scale()
-        with pyro.plate("nodes", graph.num_nodes, dim=-1):
+        with node_plate(graph, graph.num_nodes):
             pyro.sample("embedding", self.embedding(heads))
             self.sample_node_bias(heads)
 

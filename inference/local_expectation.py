@@ -149,13 +149,16 @@ def _end_change(
     reverse: bool = False,
 ) -> Tensor:
     """The change over the dyads s_nj = l_n'r_j of every n, when l_n alone changes."""
-    nodes, precision = left.shape[-2], before.precision
-    sampled = _sample(nodes, columns, left.device)
-    itself = torch.arange(nodes, device=left.device)[:, None] == sampled  # no self-dyads
+    summed, precision = before.summed_nodes, before.precision
+    n = summed.count
+    sampled = _sample(n, columns, left.device)
+    itself = torch.arange(n, device=left.device)[:, None] == sampled  # no self-dyads
     if before.parts is not None:  # nor any within a side
         itself = before.parts[:, None] == before.parts[sampled]
-    change = -precision * _cumulant_change(
-        before.cumulant, left, new_left, right[sampled], itself, nodes / len(sampled)
+    weight = summed.weight * n / len(sampled)
+    change = new_left.new_zeros(new_left.shape[:2])
+    change[:, :n] = -precision * _cumulant_change(
+        before.cumulant, left[:n], new_left[:, :n], right[sampled], itself, weight
     )
 
     def both_ends(pairs: Tensor) -> Tensor:
@@ -174,10 +177,11 @@ def _end_change(
         change = change.index_add(
             -1, i, before._present_gain(new, x) - before._present_gain(old, x)
         )
-    if before.missing is not None and before.missing.shape[1]:
-        i, j = both_ends(before.missing)
+    if summed.left_out is not None and summed.left_out.shape[1]:
+        i, j = both_ends(summed.left_out)
         old, new = _pair_logits(left, new_left, right, i, j)
-        change = change.index_add(-1, i, precision * (before.cumulant(new) - before.cumulant(old)))
+        back = before.cumulant(new) - before.cumulant(old)
+        change = change.index_add(-1, i, summed.weight * precision * back)
     return change
 
 

@@ -43,6 +43,10 @@ class FitSettings:
         concrete_temperatures: (story, guide), for gradient="concrete" alone.
         expectation_columns: other nodes (and feature columns) that a flipped membership is priced on in a step, drawn
             anew with exact weights; all of them if there are no more. For gradient="local_expectation" alone.
+        batch_edges: present dyads that a step is told of, drawn anew with exact weights
+            (:class:`~graphlore.data.DyadBatches`); 0: every step is told of the whole graph.
+        batch_nodes: nodes of the block whose absent dyads, labels and divergences stand for all; with batch_edges.
+        batch_neighbours: neighbours of a node that an encoder reads in a step; with batch_edges.
         num_particles: draws a gradient is averaged over; pairs of draws for gradient="disarm".
         kl_weight: weight of the divergence from the prior; 1 is the ELBO, anything else tempers and is recorded.
         kl_warmup: steps over which that weight rises from a hundredth; 0 is off.
@@ -71,6 +75,9 @@ class FitSettings:
     gradient: Gradient = "dyadic"
     concrete_temperatures: tuple[float, float] = (0.5, 1.0)
     expectation_columns: int = 128
+    batch_edges: int = 0
+    batch_nodes: int = 1024
+    batch_neighbours: int = 10
     num_particles: int = 1
     kl_weight: float = 1.0
     kl_warmup: int = 0
@@ -87,20 +94,24 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         counts = "steps expectation_columns num_particles validate_every validation_draws checkpoint_every"
-        for name in counts.split():
+        for name in (*counts.split(), "batch_neighbours"):
             _require(
                 _is_whole(value := getattr(self, name)) and value >= 1,
                 name,
                 value,
                 "at least 1, a whole number",
             )
-        for name in ("kl_warmup", "kl_hold", "settle", "remove_every", "seed"):
+        for name in ("kl_warmup", "kl_hold", "settle", "remove_every", "seed", "batch_edges"):
             _require(
                 _is_whole(value := getattr(self, name)) and value >= 0,
                 name,
                 value,
                 "not negative, a whole number",
             )
+        nodes = self.batch_nodes
+        _require(
+            _is_whole(nodes) and nodes >= 2, "batch_nodes", nodes, "at least 2, a whole number"
+        )
         for name in ("learning_rate", "kl_weight"):
             _require(
                 _is_number(value := getattr(self, name)) and value > 0,

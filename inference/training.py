@@ -14,8 +14,9 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from ..data import Graph, Split
+from ..data import DyadBatch, Graph, Split
 from ..models.processes import Processes
+from .batches import told_of
 from .checkpoint import Checkpoints, goes_on
 from .disarm import DisarmELBO
 from .elbo import DyadicELBO
@@ -109,6 +110,7 @@ def fit(
         graph = graph.to(device)
         story.to(device)
         guide.to(device)
+        told = told_of(story, guide, graph, settings)
         held_out: HeldOut | None = None
         if validation is not None:
             held_out = HeldOutLinks(validation[0].to(device), validation[1].to(device))
@@ -136,7 +138,7 @@ def fit(
             if resume:
                 checkpoints.load_random_state()
             try:
-                _loop(run, graph, held_out, settings, checkpoints, bar, callbacks)
+                _loop(run, graph, told, held_out, settings, checkpoints, bar, callbacks)
             finally:
                 guide.requires_grad_(True)
                 for parameter in frozen:
@@ -180,6 +182,7 @@ def _estimator(settings: FitSettings) -> DyadicELBO:
 def _loop(
     run: Run,
     graph: Graph,
+    told: Callable[[], Graph],
     held_out: HeldOut | None,
     settings: FitSettings,
     checkpoints: Checkpoints,
@@ -189,7 +192,7 @@ def _loop(
     started = time.perf_counter() - run.seconds
 
     def advance(first: bool) -> None:
-        _step(run, graph, settings, checkpoints, first)
+        _step(run, told(), settings, checkpoints, first)
         run.seconds = time.perf_counter() - started
         run.history["seconds"].append(run.seconds)
         if held_out is not None and not run.settled and _is_due(run.step, settings):
@@ -271,6 +274,7 @@ def _is_due(done: int, settings: FitSettings) -> bool:
 
 def _clip(optimizer: torch.optim.Optimizer, clip: float | None, graph: Graph) -> float:
     """Clip the gradient to ``clip`` nats a node and unit of weight; its norm before that."""
+    graph = graph.whole if isinstance(graph, DyadBatch) else graph
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     limit = math.inf if clip is None else clip * graph.num_nodes
     return nn.utils.clip_grad_norm_(parameters, limit).item()

@@ -13,7 +13,7 @@ from .sbm import SBM
 from .sggn import SGGN
 from .sgvae import SGVAE
 from .sticks import activation_logits, activation_probabilities, expected_active
-from .subsampled import NodeBlockDyads, SubsampledDyads
+from .subsampled import BatchDyads, NodeBlockDyads, SubsampledDyads
 from .vgae import GAE, VGAE
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "SGVAE",
     "VGAE",
     "Arcs",
+    "BatchDyads",
     "BernoulliFeatures",
     "BlockBernoulli",
     "BlockNormal",

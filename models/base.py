@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar, Literal, Self
 
 import pyro
@@ -26,12 +27,13 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.nn import PyroModule
+from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
-from ..data import Graph
+from ..data import DyadBatch, Graph
 from .dyadic import Dyadic
 from .laws import DyadicBernoulli, DyadicNormal, DyadicPoisson, balanced_weights
-from .subsampled import SubsampledDyads
+from .subsampled import BatchDyads, SubsampledDyads
 
 __all__ = [
     "Bias",
@@ -44,6 +46,7 @@ __all__ = [
     "check_positive",
     "check_two",
     "graph_kind",
+    "node_plate",
 ]
 
 Bias = Literal["none", "global", "node"]
@@ -81,6 +84,8 @@ class NodeStory(PyroModule):
     width: int
     #: whether it has an embedding that a label decoder can read
     decodes_labels: ClassVar[bool] = False
+    #: whether it can be told of a sample of the dyads
+    takes_batches: ClassVar[bool] = True
     #: what its dyads may be
     kinds: ClassVar[tuple[Kind, ...]] = ("undirected",)
 
@@ -163,6 +168,13 @@ class NodeStory(PyroModule):
         Raises:
             ValueError: dyads of another kind; counts that are not whole; labels beyond ``num_classes``.
         """
+        if isinstance(graph, DyadBatch):
+            if not self.takes_batches:
+                raise ValueError(
+                    f"{type(self).__name__} takes no batches of dyads: its sums over all of them run over blocks, at "
+                    "a cost that is linear in the edges"
+                )
+            graph = graph.whole
         if graph is None or self._checked() is graph:
             return
         kind = graph_kind(graph)
@@ -264,6 +276,8 @@ class NodeStory(PyroModule):
     ) -> Dyadic:
         """The law of the edges with s_ij = l_i'r_j + a_i + a_j: factors (..., N, F), biases (..., N), scale (...)."""
         left, right, node_bias = events_of(left, right, node_bias)
+        if isinstance(graph, DyadBatch):
+            return self._batch_dyads(graph, left, right, node_bias)
         common: dict[str, Any] = {
             "left_bias": node_bias,
             "missing": None if graph is None else graph.missing,
@@ -281,6 +295,15 @@ class NodeStory(PyroModule):
         if self.absent_sample is None or graph is None:
             return DyadicBernoulli(left, right, **common)
         return SubsampledDyads(left, right, num_absent=self.absent_sample, **common)
+
+    def _batch_dyads(
+        self, batch: DyadBatch, left: Tensor, right: Tensor | None, node_bias: Tensor | None
+    ) -> BatchDyads:
+        if self.likelihood != "bernoulli":
+            raise ValueError(f"batches are for Bernoulli edges, not likelihood={self.likelihood!r}")
+        other_bias = node_bias if self.kind == "directed" else None
+        weights = self.edge_weights(batch.whole)
+        return BatchDyads(left, right, node_bias, other_bias, batch=batch, weights=weights)
 
     def observed_edges(self, graph: Graph | None) -> Tensor | None:
         """The value of the site `edges`: the adjacency matrix, with weights where the likelihood has any."""
@@ -330,6 +353,25 @@ class NodeStory(PyroModule):
         if self.num_classes is None:
             return []
         return [f"y_n ~ Categorical(softmax(g(z_n))), {self.num_classes} classes   `labels`"]
+
+
+class _StandingFor(Messenger):
+    """Have every node of a batch count for those that it stands for."""
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__()
+        self.weights = weights
+
+    def _pyro_sample(self, msg: Any) -> None:
+        msg["scale"] = self.weights * msg["scale"]
+
+
+@contextmanager
+def node_plate(graph: Graph | None, num_nodes: int) -> Iterator[None]:
+    """The plate ``nodes`` at dimension -1, of a graph, a batch of one, or a graph to be drawn from the prior."""
+    weights = _StandingFor(graph.node_weights) if isinstance(graph, DyadBatch) else nullcontext()
+    with pyro.plate("nodes", num_nodes, dim=-1), weights:
+        yield
 
 
 def graph_kind(graph: Graph) -> Kind:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Graph
-from .base import NodeStory, check_choice, check_count, check_positive
+from .base import NodeStory, check_choice, check_count, check_positive, node_plate
 from .concrete import Concrete, LogitConcrete, StraightThrough
 from .features import BernoulliFeatures
 from .sticks import activation_logits
@@ -119,7 +119,6 @@ class DGLFRM(NodeStory):
         """
         self.check_graph(graph)
         num_nodes, K = (self.num_nodes if graph is None else graph.num_nodes), self.truncation
-        nodes = pyro.plate("nodes", num_nodes, dim=-1)
         stick_prior = dist.Beta(self.alpha.expand(K), self.alpha.new_ones(K)).to_event(1)
 
         if self.sticks_placement == "global":
@@ -127,7 +126,7 @@ class DGLFRM(NodeStory):
         c = self.sample_global_bias()
         tau = self.sample_edge_scale()
 
-        with nodes:
+        with node_plate(graph, num_nodes):
             if self.sticks_placement == "local":
                 v = pyro.sample("sticks", stick_prior)
             logit_pi = activation_logits(v)

@@ -14,7 +14,7 @@ with respect to the factors is accumulated in the same pass, so that memory is O
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -25,10 +25,24 @@ from torch.distributions import constraints
 from .cumulants import Cumulant
 from .tiles import TILE, NodeCumulant, PairLogits, Shape, TotalCumulant, row_blocks
 
-__all__ = ["Dyadic", "pair_products"]
+__all__ = ["Dyadic", "SummedNodes", "pair_products"]
 
 
 _DENSE_NODES = 2000
+
+
+class SummedNodes(NamedTuple):
+    """The dyads over which a density sums κ.
+
+    Attributes:
+        count: n; they are those of the first n nodes.
+        weight: what each of them counts for.
+        left_out: (2, X) int64, the dyads among them that are not in the sum, or None.
+    """
+
+    count: int
+    weight: float
+    left_out: Tensor | None
 
 
 class Dyadic(TorchDistribution):
@@ -319,12 +333,19 @@ class Dyadic(TorchDistribution):
     def _corrections(self, present: Tensor, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         """(pairs, what the pairs add to the density once all dyads counted as absent)."""
         corrections = [(present, self._present_gain(self.logits(present), x))]
-        if self.missing is not None and self.missing.shape[1]:
+        nodes = self.summed_nodes
+        if nodes.left_out is not None and nodes.left_out.shape[1]:
             precision = self.precision
             if isinstance(precision, Tensor):
                 precision = precision.unsqueeze(-1)
-            corrections.append((self.missing, precision * self._cumulant_at(self.missing)))
+            back = nodes.weight * precision * self._cumulant_at(nodes.left_out)
+            corrections.append((nodes.left_out, back))
         return corrections
+
+    @property
+    def summed_nodes(self) -> SummedNodes:
+        """Over which dyads κ is summed: those of all nodes, less the missing ones."""
+        return SummedNodes(self.num_nodes, 1.0, self.missing)
 
     def _to_nodes(self, nodes: Tensor, corrections: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Densities by node from the halves of κ(s) by node and the corrections."""

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..data import Graph
 from .affinities import free_entries, pair_table, times_table
-from .base import Kind, NodeStory, check_choice, check_count, check_positive
+from .base import Kind, NodeStory, check_choice, check_count, check_positive, node_plate
 from .concrete import Concrete, LogitConcrete, StraightThrough
 from .sticks import activation_logits
 
@@ -118,7 +118,7 @@ class LFRM(NodeStory):
         entries = pyro.sample("affinity", dist.Normal(zero, self.affinity_scale).to_event(1))
         c = self.sample_global_bias()
         tau = self.sample_edge_scale()
-        with pyro.plate("nodes", num_nodes, dim=-1):
+        with node_plate(graph, num_nodes):
             if self.sticks_placement == "local":
                 v = pyro.sample("sticks", stick_prior)
             logit_pi = activation_logits(v)

@@ -60,6 +60,7 @@ class SBM(NodeStory):
     """
 
     kinds = ("undirected", "directed", "bipartite")
+    takes_batches = False
 
     def __init__(
         self,

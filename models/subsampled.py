@@ -16,10 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..data.dyad_batch import DyadBatch
 from .cumulants import softplus
+from .dyadic import SummedNodes
 from .laws import DyadicBernoulli
 
-__all__ = ["NodeBlockDyads", "SubsampledDyads"]
+__all__ = ["BatchDyads", "NodeBlockDyads", "SubsampledDyads"]
 
 
 class SubsampledDyads(DyadicBernoulli):
@@ -181,6 +183,60 @@ class NodeBlockDyads(DyadicBernoulli):
             (present, -w1 * softplus(-self.logits(present))),
             (other, w0 * self.dyad_weight * softplus(self.logits(other))),
         ]
+
+
+class BatchDyads(NodeBlockDyads):
+    r"""The dyads of a :class:`~graphlore.data.DyadBatch`, whose factors are those of the batch's nodes alone.
+
+    With P of E present dyads drawn, and the absent ones among B of N nodes,
+
+    .. math::
+        - w_1 \frac{E}{P} \sum_{\text{drawn}} \mathrm{softplus}(-s_{ij})
+        - w_0 \frac{N (N - 1)}{B (B - 1)} \sum_{\text{absent, in the block}} \mathrm{softplus}(s_{ij})
+
+    has the density of all dyads as its expectation, at a cost of O(P K + B^2 K) whatever the graph.
+
+    Arguments:
+        batch: which dyads, and what each stands for.
+        others: those of :class:`DyadicBernoulli`.
+    """
+
+    def __init__(self, *factors: Any, batch: DyadBatch, **others: Any) -> None:
+        super().__init__(*factors, block=batch.block, directed=batch.directed, **others)
+        self.batch = batch
+        self._nodes = torch.arange(batch.block, device=self.left.device)
+
+    @property
+    def dyad_weight(self) -> float:
+        return self.batch.dyad_weight
+
+    @property
+    def num_dyads(self) -> int:
+        """Observed dyads of the whole graph."""
+        return self.batch.whole.num_dyads
+
+    def _options(self) -> dict[str, Any]:
+        return {"weights": self.weights, "tile": self.tile, "batch": self.batch}
+
+    def entries(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The present dyads drawn, as often as they were, and ones."""
+        pairs = self.batch.edge_index
+        return pairs, self.left.new_ones(pairs.shape[1])
+
+    def _present_gain(self, s: Tensor, x: Tensor) -> Tensor:
+        return -self.weights[1] * self.batch.edge_weight * softplus(-s)
+
+    @property
+    def is_linear(self) -> bool:
+        return False
+
+    @property
+    def summed_nodes(self) -> SummedNodes:
+        """Those of the block; the present ones are left out, for they are drawn from all over the graph."""
+        return SummedNodes(self.batch.block, self.batch.dyad_weight, self.batch.taken)
+
+    def _corrections(self, present: Tensor, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        return DyadicBernoulli._corrections(self, present, x)
 
 
 def _are_among(keys: Tensor, ordered: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import pyro.distributions as dist
 from torch import Tensor
 
 from ..data import Graph
-from .base import NodeStory, check_count
+from .base import NodeStory, check_count, node_plate
 
 __all__ = ["GAE", "VGAE"]
 
@@ -62,7 +62,7 @@ class VGAE(NodeStory):
         num_nodes = self.num_nodes if graph is None else graph.num_nodes
         c = self.sample_global_bias()
         tau = self.sample_edge_scale()
-        with pyro.plate("nodes", num_nodes, dim=-1):
+        with node_plate(graph, num_nodes):
             z = pyro.sample("embedding", self.prior())
             node_bias = self.sample_node_bias(c, num_nodes)
             if self.g is not None:
