@@ -78,13 +78,13 @@ class DyadBatch(Graph):
         )
 
     @property
-    def features(self) -> Tensor | None:  # type: ignore[override]
+    def features(self) -> Tensor | None:
         """(U, D) those of its nodes."""
         found = self.whole.features
         return None if found is None else found.index_select(0, self.nodes)
 
     @property
-    def adjacency(self) -> Tensor:  # type: ignore[override]
+    def adjacency(self) -> Tensor:
         """(U, U) sparse COO of the present dyads drawn, in one direction, not coalesced."""
         size = (self.num_nodes, self.num_nodes)
         ones = torch.ones(self.edge_index.shape[1], device=self.device)

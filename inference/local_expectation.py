@@ -150,7 +150,7 @@ def _end_change(
 ) -> Tensor:
     """The change over the dyads s_nj = l_n'r_j of every n, when l_n alone changes."""
     summed, precision = before.summed_nodes, before.precision
-    n = summed.count
+    n = summed.first
     sampled = _sample(n, columns, left.device)
     itself = torch.arange(n, device=left.device)[:, None] == sampled  # no self-dyads
     if before.parts is not None:  # nor any within a side

@@ -35,12 +35,12 @@ class SummedNodes(NamedTuple):
     """The dyads over which a density sums κ.
 
     Attributes:
-        count: n; they are those of the first n nodes.
+        first: n; they are those of the first n nodes.
         weight: what each of them counts for.
         left_out: (2, X) int64, the dyads among them that are not in the sum, or None.
     """
 
-    count: int
+    first: int
     weight: float
     left_out: Tensor | None
 

@@ -173,6 +173,7 @@ TROUBLES: dict[str, Callable[[Tables], Any]] = {
     "arcs": _with(lambda: _graph(directed=True)),
     "two sides": _with(lambda: _graph([[0, 1, 2], [5, 6, 7]], parts=[0] * 5 + [1] * 5)),
     "one step, long warm-up": _with(_graph, fit={"steps": 1, "kl_warmup": 100}),
+    "batches of one edge and two nodes": _with(_graph, fit={"batch_edges": 1, "batch_nodes": 2}),
     "prior a million times": _with(_graph, fit={"kl_weight": 1e6}),
 }
 
