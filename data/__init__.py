@@ -21,7 +21,7 @@ from .graphset import GraphSet, read_graphset
 from .matrices import from_biadjacency, from_dense, from_scipy
 from .orders import NodeOrder, canonical_orders, random_orders
 from .simulate import kesten_stigum, planted_features, planted_partition, symmetric_partition
-from .splits import Split, given_split, random_split, sample_dyads
+from .splits import Split, given_split, random_split, sample_absent, sample_dyads
 from .validation import GraphError
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "read_graph",
     "read_graphset",
     "read_pairs",
+    "sample_absent",
     "sample_dyads",
     "symmetric_partition",
     "to_networkx",

@@ -18,7 +18,7 @@ from .graph import Graph
 from .numpy_files import scalar
 from .validation import GraphError, as_array, few, few_pairs, plural
 
-__all__ = ["Split", "given_split", "random_split", "sample_dyads"]
+__all__ = ["Split", "given_split", "random_split", "sample_absent", "sample_dyads"]
 
 _log = logging.getLogger(__name__)
 _GIVEN = ("train_edges", "val_edges", "test_edges", "val_edges_false", "test_edges_false")
@@ -129,6 +129,22 @@ def sample_dyads(graph: Graph, count: int, seed: int = 0) -> Tensor:
     return _pairs_of(
         _sample_besides(graph, missing, count, np.random.default_rng(seed)), like=graph
     )
+
+
+def sample_absent(graph: Graph, count: int, seed: int = 0) -> Tensor:
+    """A uniform sample of the observed dyads without an edge, without replacement, sorted, (2, count) int64.
+
+    Raises:
+        GraphError: If the graph has fewer of them.
+    """
+    absent = graph.num_dyads - graph.num_edges
+    if not 1 <= count <= absent:
+        raise GraphError(f"A sample is of 1 to {absent} absent dyads, not of {count}.")
+    taken = np.union1d(
+        _np_keys(graph.missing, graph.num_nodes), _np_keys(graph.edge_index, graph.num_nodes)
+    )
+    rng = np.random.default_rng(seed)
+    return _pairs_of(_sample_besides(graph, taken, count, rng), like=graph)
 
 
 def _sample_besides(

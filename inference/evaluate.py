@@ -11,12 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import Graph, Split
+from ..data import Graph, Split, sample_absent
 from .draws import chunk_size, evaluation_mode, posterior_traces
 from .metrics import calibration_scores, hits_at, ranking_scores
 from .predict import expected_values, link_probabilities, probability_rows
 
 __all__ = ["ActiveCommunities", "Evaluation", "active_communities", "evaluate"]
+
+_ALL_DYADS = 500_000_000  # beyond it a sample of dyads is scored in their place
+_SAMPLED = 1_000_000  # links, and as many non-links
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class Evaluation:
         hits: Hits@k on the same pairs, by k.
         log_loss, brier, ece: on the natural, unbalanced dyads: a held-out link stands for E / (held-out links) links
             of the graph, a held-out non-link for its share of the non-links (Horvitz-Thompson weights).
-        log_loss_all, ece_all: over all dyads of the full graph, those of training included.
+        log_loss_all, ece_all: over all dyads of the full graph, those of training included. Of a graph with more than
+            500 million of them, these two and ``expected_edges`` are estimated from up to a million links and a million
+            non-links, drawn uniformly and weighted by what they stand for.
         expected_edges, edges: posterior mean number of edges among all dyads, and the truth. (Of Normal weights, which
             are ranked by their means, calibration and expected edges are NaN.)
         active: communities of a node.
@@ -88,7 +93,8 @@ def evaluate(
     else:
         p = link_probabilities(story, guide, train, pairs, draws)
         calibration = calibration_scores(p, truth, natural_weights(truth, full))
-        calibration |= _all_dyads(story, guide, train, full, draws)
+        of_all = _all_dyads if full.num_dyads <= _ALL_DYADS else _sampled_dyads
+        calibration |= of_all(story, guide, train, full, draws)
     auc, ap = ranking_scores(p, truth)
     return Evaluation(
         part=part,
@@ -160,4 +166,24 @@ def _all_dyads(story: Any, guide: Any, train: Graph, full: Graph, draws: int) ->
         "expected_edges": float(sums[0].sum()),
         "log_loss_all": loss / dyads,
         "ece_all": float((sums[0] - sums[1]).abs().sum()) / dyads,
+    }
+
+
+def _sampled_dyads(
+    story: Any, guide: Any, train: Graph, full: Graph, draws: int
+) -> dict[str, float]:
+    """What :func:`_all_dyads` gives, from a uniform sample of links and one of non-links."""
+    links = full.edge_index
+    if full.num_edges > _SAMPLED:
+        chosen = np.random.default_rng(0).choice(full.num_edges, _SAMPLED, replace=False)
+        links = links[:, torch.from_numpy(chosen)]
+    absent = sample_absent(full, min(_SAMPLED, full.num_dyads - full.num_edges))
+    truth = torch.cat((torch.ones(links.shape[1]), torch.zeros(absent.shape[1])))
+    p = link_probabilities(story, guide, train, torch.cat((links, absent), 1), draws).cpu()
+    weights = natural_weights(truth, full)
+    scores = calibration_scores(p, truth, weights)
+    return {
+        "expected_edges": float((p.double().numpy() * weights).sum()),
+        "log_loss_all": scores["log_loss"],
+        "ece_all": scores["ece"],
     }

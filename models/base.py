@@ -179,10 +179,13 @@ class NodeStory(PyroModule):
             return
         kind = graph_kind(graph)
         if kind != self.kind:
+            undone = "read the graph with directed=False"
+            if kind == "bipartite":
+                undone = "make the graph without its parts"
             advice = (
                 f"tell the story with kind={kind!r}"
                 if kind in self.kinds
-                else "read the graph with directed=False, or use SBM or LFRM"
+                else f"use SBM or LFRM, or {undone}"
             )
             raise ValueError(
                 f"this {type(self).__name__} is a story of {self.kind} graphs; {graph.title!r} is {kind}: {advice}"

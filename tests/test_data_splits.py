@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from graphlore.data import Graph, GraphError, Split, given_split, karate, random_split, read_graph
+from graphlore.data import (
+    Graph,
+    GraphError,
+    Split,
+    given_split,
+    karate,
+    random_split,
+    read_graph,
+    sample_absent,
+)
 
 
 def as_set(pairs: Tensor) -> set[tuple[int, ...]]:
@@ -192,3 +201,19 @@ def test_random_split_of_cora(shared_data: Path) -> None:
     check(split)
     assert split.train.num_edges == 4488
     assert (split.val_edges.shape[1], split.test_edges.shape[1]) == (263, 527)
+
+
+@pytest.mark.parametrize("directed", [False, True])
+def test_absent_dyads_are_sampled_among_non_edges_alone(directed):
+    graph = Graph(6, [[0, 1, 2], [1, 2, 3]], missing=[[0, 4], [5, 5]], directed=directed)
+    every = graph.num_dyads - 3
+    found = sample_absent(graph, every)
+    seen = set(map(tuple, found.T.tolist()))
+    observed = set(map(tuple, graph.observed_pairs().T.tolist()))
+    assert len(seen) == every
+    assert seen == observed - set(map(tuple, graph.edge_index.T.tolist()))
+    some = [tuple(map(tuple, sample_absent(graph, 2, seed=s).T.tolist())) for s in range(20)]
+    assert len(set(some)) > 10
+    assert all(set(s) <= seen and len(set(s)) == 2 for s in some)
+    with pytest.raises(GraphError, match=f"1 to {every} absent dyads"):
+        sample_absent(graph, every + 1)

@@ -256,6 +256,28 @@ def test_the_expected_number_of_edges_is_the_sum_of_the_probabilities(fitted, ev
     assert evaluated.edges == 78
 
 
+def test_a_sample_of_all_dyads_scores_as_all_of_them_do(fitted):
+    parts = (fitted.story, fitted.guide, SPLIT.train, KARATE)
+    with seeded(9):
+        every = evaluate_module._all_dyads(*parts, 40)
+    with seeded(9):
+        sampled = evaluate_module._sampled_dyads(*parts, 40)
+    assert sampled == pytest.approx(every, rel=1e-5)
+
+
+def test_large_graphs_are_scored_on_a_sample_with_its_weights(fitted, evaluated):
+    with (
+        mock.patch.object(evaluate_module, "_ALL_DYADS", 100),
+        mock.patch.object(evaluate_module, "_SAMPLED", 70),
+        mock.patch.object(evaluate_module, "_all_dyads", side_effect=AssertionError),
+    ):
+        found = fitted.evaluate(SPLIT, draws=60, seed=5)
+    assert found.auc == evaluated.auc
+    # 70 of 78 links and 70 of 483 non-links: the sum moves by what they happen to be
+    assert found.expected_edges != evaluated.expected_edges
+    assert found.expected_edges == pytest.approx(evaluated.expected_edges, rel=0.3)
+
+
 def test_row_blocks_do_not_change_the_scores_of_all_dyads(fitted):
     with seeded(9):
         one = evaluate_module._all_dyads(fitted.story, fitted.guide, SPLIT.train, KARATE, 7)

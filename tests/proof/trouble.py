@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import tempfile
 import time
 import warnings
@@ -278,9 +277,8 @@ def _report(rows: dict[str, dict[str, Outcome]], seconds: float, steps: int) -> 
             return ""
         if outcome.verdict == "finite":
             return "+"
-        key = re.sub(
-            r"\\|", "/", outcome.told if outcome.verdict == "refused" else f"**{outcome.told}**"
-        )
+        told = outcome.told.replace("|", "/")
+        key = f"**{told}**" if outcome.verdict == "FAIL" else told
         return f"{'**FAIL** ' * (outcome.verdict == 'FAIL')}{messages.setdefault(key, len(messages) + 1)}"
 
     table = [
