@@ -31,7 +31,7 @@ class Ascent:
     ) -> None:
         self._parameters = [p for p in parameters if p.requires_grad]
         self._clip = clip
-        self._adam = torch.optim.Adam(self._parameters, lr=learning_rate)
+        self._adam = torch.optim.Adam(self._parameters, lr=learning_rate, fused=True)
         self._steps = steps
         self._fall = torch.optim.lr_scheduler.LambdaLR(self._adam, self._rate)
 

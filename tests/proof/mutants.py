@@ -227,7 +227,7 @@ FAULTS = (
     ),
     _fault(
         "models/dyadic.py",
-        "corrections.append((self.missing, precision * self._cumulant_at(self.missing)))",
+        "corrections.append((nodes.left_out, back))",
         "pass",
         "missing dyads count as absent",
         "dyadic",
@@ -403,6 +403,48 @@ FAULTS = (
         "local_expectation",
     ),
     _fault(
+        "inference/local_expectation.py",
+        "change.index_add(-1, i, summed.weight * precision * back)",
+        "change.index_add(-1, i, precision * back)",
+        "present dyads of a block are not fully taken out of a flip's price",
+        "dyad_batch",
+    ),
+    _fault(
+        "data/dyad_batch.py",
+        "weights[:b] = n / b",
+        "weights[:b] = 1.0",
+        "the nodes of a batch stand for themselves alone",
+        "dyad_batch",
+    ),
+    _fault(
+        "data/dyad_batch.py",
+        "edge_weight=graph.num_edges / self.edges",
+        "edge_weight=1.0",
+        "the present dyads of a batch stand for themselves alone",
+        "dyad_batch",
+    ),
+    _fault(
+        "data/dyad_batch.py",
+        "(self._hidden_starts, self._hidden),",
+        "",
+        "missing dyads count as absent in a batch",
+        "dyad_batch",
+    ),
+    _fault(
+        "data/dyad_batch.py",
+        "ratio = degree[row] / count[row]",
+        "ratio = 1.0",
+        "sampled neighbours stand for themselves alone",
+        "dyad_batch",
+    ),
+    _fault(
+        "models/base.py",
+        'msg["scale"] = self.weights * msg["scale"]',
+        "pass",
+        "divergences of a batch count for its nodes alone",
+        "dyad_batch",
+    ),
+    _fault(
         "inference/expectation.py",
         '"value": site["fn"].probs}',
         '"value": site["fn"].probs.detach()}',
@@ -523,9 +565,12 @@ def check(
         known_to_pass: the tests have just passed, and are not run without a fault first.
 
     Raises:
+        ValueError: a fault that cannot be planted.
         RuntimeError: tests that fail without a fault, or do not run.
     """
     found = []
+    for fault in faults:
+        fault.planted()
     with _copy() as copy:
         modules = sorted({t for f in faults for t in f.tests})
         for name in track([] if known_to_pass else modules, "without a fault"):
