@@ -89,6 +89,10 @@ def fit(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Gradient steps.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam, at the start.")] = None,
+    batch_edges: Annotated[
+        int | None,
+        typer.Option(help="Edges drawn for a step, for large graphs; all of the graph without."),
+    ] = None,
     restarts: Annotated[
         int,
         typer.Option(help="Starts from different weights; the best ELBO (or validation) is kept."),
@@ -137,6 +141,8 @@ def fit(
         graphlore fit friends.csv --truncation 8 --bias node --hold-out
 
         graphlore fit cora --recipe cora.toml --split cora_split0.npz
+
+        graphlore fit twitter.npz --free --gradient concrete --batch-edges 8192 --steps 10000
     """
     from .. import data, inference, plots
 
@@ -158,6 +164,7 @@ def fit(
             "gradient": gradient,
             "steps": steps,
             "learning_rate": learning_rate,
+            "batch_edges": batch_edges,
             "seed": seed,
             "device": device,
         },

@@ -21,6 +21,7 @@ Gradient = Literal[
     "expectation",
 ]
 Schedule = Literal["constant", "cosine"]
+Precision = Literal["highest", "high", "medium"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ class FitSettings:
         patience: stop after so many validations without a better one; None never stops early.
         seed: of everything random in the fit.
         device: where the fit runs, as torch names it.
+        matmul_precision: of products of float32 matrices in training, as torch names it: "highest" is float32; "high"
+            lets a GPU use TF32 (10 bits), "medium" bfloat16 (7 bits), with sums in float32. Validation and what is
+            asked of the fit afterwards are always at the highest.
         checkpoint_every: steps between checkpoints, when there is a folder to write them to.
 
     Raises:
@@ -90,6 +94,7 @@ class FitSettings:
     patience: int | None = None
     seed: int = 0
     device: str = "cpu"
+    matmul_precision: Precision = "highest"
     checkpoint_every: int = 200
 
     def __post_init__(self) -> None:
@@ -138,7 +143,12 @@ class FitSettings:
             temperatures,
             "positive, two numbers: of the story, of the guide",
         )
-        for name, choices in (("schedule", get_args(Schedule)), ("gradient", get_args(Gradient))):
+        for name, kind in (
+            ("schedule", Schedule),
+            ("gradient", Gradient),
+            ("matmul_precision", Precision),
+        ):
+            choices = get_args(kind)
             _require(
                 getattr(self, name) in choices,
                 name,

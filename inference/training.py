@@ -167,6 +167,17 @@ def _threads(graph: Graph) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def _products(precision: str) -> Iterator[None]:
+    """Products of float32 matrices at a precision, for the length of a block."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def _estimator(settings: FitSettings) -> DyadicELBO:
     if settings.gradient == "local_expectation":
         return LocalExpectationELBO(
@@ -236,9 +247,10 @@ def _step(
     run.optimizer.zero_grad(set_to_none=True)
     # Pyro's checks speak on the first step; after that they only cost time
     try:
-        with nullcontext() if first else pyro.validation_enabled(False):
-            loss = run.elbo.differentiable_loss(run.story, run.guide, graph)
-        loss.backward()
+        with _products(settings.matmul_precision):
+            with nullcontext() if first else pyro.validation_enabled(False):
+                loss = run.elbo.differentiable_loss(run.story, run.guide, graph)
+            loss.backward()
     except (ValueError, RuntimeError) as error:
         if _NO_NUMBER.search(str(error)):  # found by a distribution before the objective shows it
             raise checkpoints.break_down(step, "a parameter of a site is not a number") from None

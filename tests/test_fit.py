@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from graphlore.data import Graph, Split, karate, random_split
-from graphlore.guides import MeanField, StructuredMeanField
+from graphlore.guides import AmortisedNormal, MeanField, StructuredMeanField
 from graphlore.inference import FitSettings, InferenceError, fit
 from graphlore.inference import held_out as held_out_module
 from graphlore.inference import training as training_module
 from graphlore.inference.local_expectation import LocalExpectationELBO
-from graphlore.models import DGLFRM, Concrete
+from graphlore.models import DGLFRM, VGAE, Concrete
 
 KARATE = karate()
 
@@ -738,6 +738,7 @@ def test_settings_go_through_json_and_back():
         patience=5,
         seed=6,
         device="cpu",
+        matmul_precision="high",
         checkpoint_every=8,
     )
     defaults = FitSettings().to_dict()
@@ -844,3 +845,16 @@ def test_progress_writes_lines_in_a_pipe_and_nothing_unless_asked(capfd):
     assert len(lines) == 10
     assert lines[0].startswith("step 2/20  ELBO -")
     assert lines[-1].startswith("step 20/20")
+
+
+def test_lower_precision_is_for_training_alone():
+    split = random_split(KARATE, 0.1, 0.1)
+    story = VGAE(34, 2)
+    guide = AmortisedNormal(story, split.train, hidden=(4,))
+    seen = {True: set(), False: set()}
+    story.register_forward_hook(
+        lambda module, *_: seen[module.training].add(torch.get_float32_matmul_precision())
+    )
+    fit(story, guide, split, steps=4, validate_every=2, matmul_precision="medium")
+    assert seen == {True: {"medium"}, False: {"highest"}}
+    assert torch.get_float32_matmul_precision() == "highest"
