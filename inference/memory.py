@@ -93,7 +93,10 @@ def _of_group(
 
 def fit_bytes(story: Any, guide: Any, graph: Graph, settings: FitSettings) -> dict[str, int]:
     """What a fit holds beside the graph, story and guide at its peak, at the least: bytes by what they are for."""
-    n, particles = graph.num_nodes, settings.num_particles
+    n, edges, particles = graph.num_nodes, graph.num_edges, settings.num_particles
+    if settings.batch_edges:  # a step is told of some nodes alone
+        n = min(n, settings.batch_nodes + 2 * settings.batch_edges)
+        edges = min(edges, settings.batch_edges)
     pairs = 2 if settings.gradient == "disarm" else 1
     modules: tuple[nn.Module, ...] = (story, guide)
     trained = sum(p.numel() for m in modules for p in m.parameters() if p.requires_grad)
@@ -111,7 +114,7 @@ def fit_bytes(story: Any, guide: Any, graph: Graph, settings: FitSettings) -> di
         heads = sum(head.out_channels for head in convolutions)
         found["the encoder's layers"] = _FLOAT * n * (2 * sum(options["hidden"]) + 2 * heads)
         # both directions of an edge and the loops, with a weight, as a list and by rows
-        found["messages along edges"] = (2 * graph.num_edges + n) * (2 * _INT + _FLOAT)
+        found["messages along edges"] = (2 * edges + n) * (2 * _INT + _FLOAT)
         if options["inputs"] != "one-hot" and graph.features is not None:
             rows, columns = graph.features.shape
             if graph.features.is_sparse or options["feature_scaling"]:
@@ -160,7 +163,7 @@ def _advice(largest: str, settings: FitSettings) -> str:
     if largest == "latents of the nodes" and settings.num_particles > 1:
         return "give num_particles=1"
     if largest == "messages along edges":
-        return "the guide with amortised=False sends no messages"
+        return "the guide with amortised=False sends no messages; batch_edges=8192 has a step read few of them"
     if largest == "gradients and moments of the weights":
         less = (
             "averaging=0, a narrower hidden, or "
@@ -168,7 +171,7 @@ def _advice(largest: str, settings: FitSettings) -> str:
             else "a narrower hidden, or "
         )
         return less + "an encoder with inputs='features', whose weights do not grow with the nodes"
-    return "give a smaller truncation or hidden"
+    return "give a smaller truncation or hidden, or batch_edges=8192: steps on some of the dyads"
 
 
 def draws_bytes(

@@ -51,6 +51,18 @@ def test_what_is_counted_for_a_fit():
     }
 
 
+def test_a_fit_in_batches_is_counted_by_the_nodes_of_a_batch():
+    graph = ring(1000)
+    batches = {"batch_edges": 20, "batch_nodes": 30, "gradient": "dyadic"}
+    story, guide, _, settings = a_pair(graph, story={"truncation": 5}, fit=batches)
+    found = memory.fit_bytes(story, guide, graph, settings)
+    assert found["latents of the nodes"] == 4 * 4 * 70 * 5
+    assert found["messages along edges"] == (2 * 20 + 70) * 20
+    few = ring(40)
+    story, guide, _, settings = a_pair(few, story={"truncation": 5}, fit=batches)
+    assert memory.fit_bytes(story, guide, few, settings)["latents of the nodes"] == 4 * 4 * 40 * 5
+
+
 @pytest.mark.parametrize(
     ("tables", "features", "advice"),
     [
