@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,6 +19,7 @@ from .elbo import InferenceError
 
 __all__ = ["compare_posteriors", "from_netcdf", "pareto_smoothed", "to_arviz", "to_netcdf"]
 
+_SUM = "sha256"  # of the root's attributes
 _OVERHEAD = 6_000  # bytes of a variable or group besides its numbers
 
 #: columns of ``az.compare`` that are sums over what is left out, or their standard errors
@@ -48,16 +51,22 @@ def from_netcdf(path: str | Path) -> Any:
     """Read a posterior back, whichever of the two wrote it.
 
     Raises:
-        InferenceError: there is no such file, or it is no posterior that can be read.
+        InferenceError: there is no such file, it is no posterior that can be read, or its numbers, names and attributes
+            are not those that :func:`to_netcdf` wrote.
     """
     if not Path(path).is_file():
         raise InferenceError(f"there is no file {path}")
     try:
-        return az.from_netcdf(str(path))
+        found = az.from_netcdf(str(path))
+        told = found.attrs.pop(_SUM, None)  # not of what is done to it from now on
+        changed = told is not None and told != _sum(found)
     except Exception as error:  # HDF5, h5netcdf and xarray raise many kinds
         raise InferenceError(
             f"{path} is damaged or no netCDF file of a posterior: {type(error).__name__}: {error}"
         ) from None
+    if changed:
+        raise InferenceError(f"{path} is damaged: it does not have the check sum in it")
+    return found
 
 
 def to_netcdf(posterior: Any, path: str | Path) -> Path:
@@ -67,6 +76,7 @@ def to_netcdf(posterior: Any, path: str | Path) -> Path:
         InferenceError: the folder cannot be written to, or is full.
     """
     path = Path(path)
+    posterior.attrs[_SUM] = _sum(posterior)
     try:
         with replacing(path) as partial:
             # HDF5 ends the whole process where a disk fills up while it writes: ask for the room before
@@ -75,13 +85,47 @@ def to_netcdf(posterior: Any, path: str | Path) -> Path:
     except OSError as error:
         told = " ".join(str(error).split())
         raise InferenceError(f"cannot write {path}: {told}") from None
+    finally:
+        del posterior.attrs[_SUM]
     return path
+
+
+def _groups(posterior: Any) -> dict[str, Any]:
+    """Group by name, in the order of the names."""
+    names = posterior.children if hasattr(posterior, "children") else posterior.groups()
+    return {name: posterior[name] for name in sorted(names)}
+
+
+def _sum(posterior: Any) -> str:
+    """sha256 of what a posterior says, however a file lays it out."""
+    digest = hashlib.sha256()
+
+    def add(*words: Any) -> None:
+        digest.update(json.dumps(words).encode())
+
+    def add_attributes(attrs: Mapping[str, Any]) -> None:
+        # a file gives numbers back as those of NumPy, and lists of one as the one
+        told = {k: np.asarray(v).ravel().tolist() for k, v in attrs.items() if k != _SUM}
+        add(sorted(told.items()))
+
+    add_attributes(posterior.attrs)
+    for name, group in _groups(posterior).items():
+        add_attributes(group.attrs)
+        for variable in sorted((*group.data_vars, *group.coords)):
+            x = group[variable]
+            values = np.asarray(x.values)
+            add(name, variable, [str(d) for d in x.dims], list(values.shape))
+            if values.dtype.kind in "OUST":
+                add([str(v) for v in values.ravel()])
+            else:
+                add(values.dtype.kind, values.dtype.itemsize)
+                digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def _most_bytes(posterior: Any) -> int:
     """More than the file will have."""
-    names = posterior.children if hasattr(posterior, "children") else posterior.groups()
-    groups = [posterior[name] for name in names]
+    groups = list(_groups(posterior).values())
     variables = [group[name] for group in groups for name in (*group.data_vars, *group.coords)]
     return sum(int(x.nbytes) + _OVERHEAD for x in variables) + _OVERHEAD * (2 + len(groups))
 

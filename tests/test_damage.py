@@ -10,6 +10,7 @@ import zipfile
 from functools import partial
 from pathlib import Path
 
+import arviz as az
 import numpy as np
 import pytest
 import torch
@@ -48,7 +49,8 @@ def test_a_folder_without_the_right_to_write(tmp_path):
     assert damage.try_writer("saved fit", tmp_path, room) == "refused"
 
 
-@pytest.mark.parametrize("name", damage.READERS)
+# a posterior takes a third of a second to read: `make proof` damages it as often as the others
+@pytest.mark.parametrize("name", [name for name in damage.READERS if name != "posterior.nc"])
 def test_a_damaged_file_is_refused_by_name_or_read_as_what_it_was(name):
     counts = damage.damage(name, 6, 20)
     assert set(counts) <= {"refused", "the same"}
@@ -110,6 +112,12 @@ def test_a_posterior_is_written_whole_and_a_damaged_one_is_named(tmp_path):
     path = to_netcdf(posterior, tmp_path / "p.nc")
     again = from_netcdf(path).posterior["block_probs"].values
     assert np.array_equal(again, posterior.posterior["block_probs"].values)
+    changed = az.from_netcdf(str(path))
+    changed["posterior"].load()
+    changed["posterior"]["block_probs"].values[0, 0, 0] += 1e-3
+    changed.to_netcdf(str(tmp_path / "changed.nc"))
+    with pytest.raises(InferenceError, match=r"changed.nc is damaged: .* check sum"):
+        from_netcdf(tmp_path / "changed.nc")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InferenceError, match=r"p.nc is damaged"):
         from_netcdf(path)

@@ -318,6 +318,13 @@ def _load_set(place: Path) -> str:
     return repr([found.num_nodes.tolist(), found.edge_index.tolist(), found.edge_ptr.tolist()])
 
 
+def _load_posterior(place: Path) -> str:
+    found = from_netcdf(place / "posterior.nc")
+    names = found.children if hasattr(found, "children") else found.groups()
+    told = {n: {v: x.values.tolist() for v, x in found[n].variables.items()} for n in sorted(names)}
+    return repr((told, sorted((k, str(v)) for k, v in found.attrs.items())))
+
+
 #: file: (write it and what belongs to it into a folder, read all of it back, as something to compare)
 READERS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
     **{
@@ -331,6 +338,10 @@ READERS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
         lambda place: given_split(KARATE, place / "split.npz").train.fingerprint(),
     ),
     "set.npz": (_make_set, _load_set),
+    "posterior.nc": (
+        lambda place: to_netcdf(fitted(0).posterior(5), place / "posterior.nc"),
+        _load_posterior,
+    ),
 }
 
 
