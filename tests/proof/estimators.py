@@ -23,6 +23,7 @@ from rich.progress import track
 from scipy import stats
 from torch import Tensor
 
+from graphlore.data import DyadBatches
 from graphlore.inference import DisarmELBO, DyadicELBO, seeded
 from graphlore.inference.expectation import ExpectationELBO
 from graphlore.inference.local_expectation import LocalExpectationELBO
@@ -137,6 +138,14 @@ def _blocks(elbo: Any, story: Any) -> tuple[Tensor, Callable[[], Tensor]]:
     guide = small_blocks.Table(story)
     exact = small_blocks.enumerated(story, guide, graph).flatten()
     return exact, lambda: small_blocks.gradient(elbo, story, guide, graph).flatten()
+
+
+def _batches(elbo: Any, kind: str) -> tuple[Tensor, Callable[[], Tensor]]:
+    story, graph = _lfrm(kind), small_blocks.a_graph(kind, "bernoulli")
+    guide = small_blocks.Table(story)
+    exact = small_blocks.enumerated(story, guide, graph).flatten()
+    batches = DyadBatches(graph, edges=1, nodes=3)
+    return exact, lambda: small_blocks.gradient(elbo, story, guide, batches.draw()).flatten()
 
 
 def _sbm(kind: str, likelihood: str = "bernoulli") -> Any:
@@ -265,6 +274,20 @@ def _cases() -> Iterator[Case]:
         ):
             yield Case(
                 name, model, lambda e=elbo, s=story: _blocks(e(), s()), many, "test_expectation"
+            )
+    for name, elbo in (
+        ("DyadicELBO", DyadicELBO),
+        ("LocalExpectationELBO", LocalExpectationELBO),
+        ("LocalExpectationELBO(columns=1)", partial(LocalExpectationELBO, columns=1)),
+        ("DisarmELBO", DisarmELBO),
+    ):
+        for kind in ("undirected", "directed"):
+            yield Case(
+                f"{name} on batches",
+                f"LFRM, {kind}; one edge, a block of three nodes",
+                lambda e=elbo, k=kind: _batches(e(), k),
+                many,
+                "test_dyad_batch",
             )
     for name, law in (
         ("SubsampledDyads(2)", partial(SubsampledDyads, num_absent=2)),

@@ -12,8 +12,9 @@ from force import Force
 from torch import nn
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
-from graphlore.data import Graph
+from graphlore.data import DyadBatch, Graph
 from graphlore.models import LFRM
+from graphlore.models.base import node_plate
 from graphlore.models.sticks import activation_logits
 
 N, K = 4, 2
@@ -71,6 +72,7 @@ class Table(nn.Module):
 
     def forward(self, graph):
         (story,) = self.story
+        logits = self.logits[graph.nodes] if isinstance(graph, DyadBatch) else self.logits
         zero, one = torch.zeros((), **DOUBLE), torch.ones((), **DOUBLE)
         normal, lognormal = dist.Normal(zero, one), dist.LogNormal(zero, one)
         bits = isinstance(story, LFRM)
@@ -87,12 +89,12 @@ class Table(nn.Module):
             pyro.sample("bias", normal)
         if story.likelihood == "normal":
             pyro.sample("edge_scale", lognormal)
-        with pyro.plate("nodes", N, dim=-1):
+        with node_plate(graph, graph.num_nodes):
             if bits:
-                q = dist.Bernoulli(logits=self.logits).to_event(1)
+                q = dist.Bernoulli(logits=logits).to_event(1)
                 pyro.sample("memberships", q, infer=self.infer)
             else:
-                q = dist.Categorical(logits=self.logits)
+                q = dist.Categorical(logits=logits)
                 pyro.sample("membership", q, infer=self.infer)
             if story.bias == "node":
                 pyro.sample("node_bias", normal)
@@ -102,8 +104,9 @@ def blocks_of(story):
     return BLOCKS[: 3 if story.symmetric else 4]
 
 
-def fixed_values(story):
-    found = {"bias": C, "node_bias": E, "edge_scale": TAU}
+def fixed_values(story, graph):
+    e = E[graph.nodes] if isinstance(graph, DyadBatch) else E
+    found = {"bias": C, "node_bias": e, "edge_scale": TAU}
     if isinstance(story, LFRM):
         return found | {"sticks": STICKS, "affinity": AFFINITY[: story.num_affinities]}
     return found | {"community_weights": PI, story.table_site: blocks_of(story)}
@@ -194,7 +197,7 @@ def enumerated(story, guide, graph, kl_weight=1.0):
 
 
 def gradient(estimator, story, guide, graph, **values):
-    run = forced(guide, **fixed_values(story), **values)
+    run = forced(guide, **fixed_values(story, graph), **values)
     loss = estimator.differentiable_loss(story, run, graph)
     return torch.autograd.grad(-loss, guide.logits)[0]
 
