@@ -26,7 +26,6 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.distributions.util import scale_and_mask
 from pyro.ops.provenance import detach_provenance
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
@@ -129,7 +128,7 @@ class DisarmELBO(DyadicELBO):
                 with torch.no_grad():
                     gain = 0.5 * (signal - other_signal).unsqueeze(-1) * change
                     slope = gain * torch.sigmoid(logits.abs())
-                return scale_and_mask((slope * logits).sum(-1), site["scale"], site["mask"]).sum()
+                return (slope * logits).sum()  # costs are scaled and masked, the score is not
         # one baseline, read before either draw enters it: the second draw may share values with the first
         baseline, baseline_loss = self._baseline(name, site, 0.5 * (signal + other_signal))
         credit = _score_parts(site).score_function * (signal - baseline)
