@@ -5,15 +5,18 @@ from __future__ import annotations
 import itertools
 
 import pytest
+import small_blocks
 import torch
 from chance import LIMIT, largest
 from force import Force
+from torch.distributions import Bernoulli, kl_divergence
 
 from graphlore.data import DyadBatches, Graph, GraphError, karate, random_split
 from graphlore.guides import AmortisedNormal, GCNEncoder, StructuredMeanField, normalised_adjacency
-from graphlore.inference import DyadicELBO, Fit, fit
-from graphlore.inference.local_expectation import _dyadic_change
+from graphlore.inference import DisarmELBO, DyadicELBO, Fit, fit
+from graphlore.inference.local_expectation import LocalExpectationELBO, _dyadic_change
 from graphlore.models import DGLFRM, LFRM, SBM, VGAE, BatchDyads, DyadicBernoulli
+from graphlore.models.sticks import activation_logits
 
 N, DOUBLE = 6, {"dtype": torch.float64}
 WEIGHTS = (0.6, 4.5)
@@ -193,6 +196,27 @@ def test_a_flip_is_priced_on_the_batch(directed):
         moved[n, k] = 1.0 - moved[n, k]
         expected = law(moved).log_prob(value) - law(here).log_prob(value)
         torch.testing.assert_close(change[k, n], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("elbo", [DyadicELBO, LocalExpectationELBO, DisarmELBO])
+def test_what_nodes_stand_for_weighs_their_costs_and_not_their_score(elbo):
+    """Doubled weights of nodes add the divergence's gradient once more, and change nothing else."""
+    story, graph = LFRM(4, 2, bias="node").double(), small_blocks.a_graph("undirected", "bernoulli")
+    guide = small_blocks.Table(story)
+    batch = DyadBatches(graph, edges=1, nodes=3).of(torch.tensor([2]), torch.tensor([0, 2, 3]))
+
+    def gradient(times):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(batch.__dict__, "node_weights", times * batch.node_weights)
+            torch.manual_seed(6)
+            return small_blocks.gradient(elbo(), story, guide, batch)
+
+    q = Bernoulli(logits=guide.logits)
+    prior = Bernoulli(logits=activation_logits(small_blocks.STICKS).expand(4, 2))
+    weights = torch.zeros(4, **DOUBLE).index_add(0, batch.nodes, batch.node_weights.double())
+    kl = (weights[:, None] * kl_divergence(q, prior)).sum()
+    expected = torch.autograd.grad(-kl, guide.logits)[0]
+    torch.testing.assert_close(gradient(2.0) - gradient(1.0), expected)
 
 
 # -- neighbourhoods ----------------------------------------------------------------------------------

@@ -460,6 +460,13 @@ FAULTS = (
     ),
     _fault(
         "inference/disarm.py",
+        "return (slope * logits).sum()",
+        "return (site['scale'] * (slope * logits).sum(-1)).sum()",
+        "DisARM scales the score as well as the costs",
+        "dyad_batch",
+    ),
+    _fault(
+        "inference/disarm.py",
         "gain = 0.5 * (signal - other_signal)",
         "gain = (signal - other_signal)",
         "DisARM without its half",
