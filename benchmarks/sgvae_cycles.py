@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=16)
     parser.add_argument("--latent", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--epochs", type=int, default=350)
+    parser.add_argument("--epochs", type=int, default=700)
     parser.add_argument("--batch-size", type=int, default=50)
     parser.add_argument("--orders", type=int, default=2, help="sampled a graph and step")
     parser.add_argument(
