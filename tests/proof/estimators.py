@@ -286,7 +286,7 @@ def _cases() -> Iterator[Case]:
                 f"{name} on batches",
                 f"LFRM, {kind}; one edge, a block of three nodes",
                 lambda e=elbo, k=kind: _batches(e(), k),
-                many,
+                2 * many,
                 "test_dyad_batch",
             )
     for name, law in (
