@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from ..data import DyadBatches, Graph
 from ..guides.encoder import GCNEncoder
+from ..models import NodeStory
 from .settings import FitSettings
 
 __all__ = ["told_of"]
+
+_log = logging.getLogger(__name__)
+
+_MANY = 500_000_000  # dyads, of some 32,000 nodes: seconds a step, and growing with the square
 
 
 def told_of(story: Any, guide: Any, graph: Graph, settings: FitSettings) -> Callable[[], Graph]:
@@ -19,6 +25,13 @@ def told_of(story: Any, guide: Any, graph: Graph, settings: FitSettings) -> Call
         ValueError: batches for a story, guide or graph that takes none.
     """
     if not settings.batch_edges:
+        if _visits_many(story, graph):
+            _log.warning(
+                "%s: every step visits all %s dyads; batch_edges=8192, or a story with absent_sample, draws some of "
+                "them with exact weights",
+                graph.title,
+                f"{graph.num_dyads:,}",
+            )
         return lambda: graph
     if getattr(story, "absent_sample", None) is not None:
         raise ValueError(
@@ -35,3 +48,9 @@ def told_of(story: Any, guide: Any, graph: Graph, settings: FitSettings) -> Call
     )
     story.check_graph(batches.draw())
     return batches.draw
+
+
+def _visits_many(story: Any, graph: Graph) -> bool:
+    sampled = getattr(story, "absent_sample", None) is not None
+    takes_batches = isinstance(story, NodeStory) and story.takes_batches
+    return takes_batches and not sampled and graph.num_dyads > _MANY

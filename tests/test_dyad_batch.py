@@ -13,7 +13,8 @@ from torch.distributions import Bernoulli, kl_divergence
 
 from graphlore.data import DyadBatches, Graph, GraphError, karate, random_split
 from graphlore.guides import AmortisedNormal, GCNEncoder, StructuredMeanField, normalised_adjacency
-from graphlore.inference import DisarmELBO, DyadicELBO, Fit, fit
+from graphlore.inference import DisarmELBO, DyadicELBO, Fit, FitSettings, fit
+from graphlore.inference.batches import told_of
 from graphlore.inference.local_expectation import LocalExpectationELBO, _dyadic_change
 from graphlore.models import DGLFRM, LFRM, SBM, VGAE, BatchDyads, DyadicBernoulli
 from graphlore.models.sticks import activation_logits
@@ -342,6 +343,21 @@ def test_the_average_objective_is_that_of_the_whole_graph():
     }
     error = sum(x.var() / len(x) for x in losses.values()) ** 0.5
     assert largest((losses["some"].mean() - losses["all"].mean()) / error) < LIMIT
+
+
+def test_a_large_graph_in_whole_steps_is_told_what_it_costs(caplog):
+    i = torch.arange(40_000)
+    ring = Graph(40_000, torch.stack((i, (i + 1) % 40_000)), title="ring")
+    settings = FitSettings()
+    assert told_of(DGLFRM(40_000, 2), None, ring, settings)() is ring
+    assert caplog.messages == [
+        "ring: every step visits all 799,980,000 dyads; batch_edges=8192, or a story with absent_sample, draws some of "
+        "them with exact weights"
+    ]
+    told_of(DGLFRM(40_000, 2, absent_sample=10), None, ring, settings)
+    told_of(SBM(40_000, 2), None, ring, settings)
+    told_of(DGLFRM(34, 2), None, karate(), settings)
+    assert len(caplog.messages) == 1
 
 
 def test_what_takes_no_batches_says_so():
