@@ -205,7 +205,8 @@ def record(docs: Path) -> None:
 def _told(found: dict[Case, tuple[SBC, float]]) -> str:
     seconds = sum(s for _, s in found.values())
     lines = [
-        f"{SIMULATIONS} graphs of 6 to 8 nodes from the prior a row, {DRAWS} draws ranked, seed {SEED}; "
+        f"{SIMULATIONS} graphs of 6 to 8 nodes from the prior a row, {DRAWS} draws ranked, seed {SEED} "
+        f"(LFRM's chains, in two processes: half of them seed {SEED + 1}); "
         f"{seconds / 60:.0f} CPU-minutes in all. *Off* counts the statistics whose ranks are not uniform at a "
         "family-wise level of 0.05 (exact p-values, Holm). *Spread* and *bias* are those of the worst statistic in "
         "standard errors: a positive spread says that draws are too narrow, a positive bias that they lie too low.",
@@ -228,7 +229,7 @@ def _told(found: dict[Case, tuple[SBC, float]]) -> str:
 
 def _picture(found: dict[Case, SBC], docs: Path) -> None:
     rows = -(-len(found) // 2)
-    figure, axes = plt.subplots(rows, 2, figsize=(11, 4.4 * rows), layout="constrained")
+    figure, axes = plt.subplots(rows, 2, figsize=(12.6, 4.4 * rows), layout="constrained")
     for ax, (case, sbc) in zip(axes.flat, found.items(), strict=False):
         gl.plots.sbc(sbc, ax, heading=case.title)
     for ax in axes.flat[len(found) :]:
