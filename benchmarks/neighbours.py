@@ -8,17 +8,11 @@ import numpy as np
 import scipy.sparse as sp
 
 import graphlore as gl
+from graphlore.guides.spectral import undirected_weights
 
 __all__ = ["SCORES"]
 
 _PAIRS = 500  # whose paths are counted at once
-
-
-def _adjacency(graph: gl.data.Graph) -> sp.csr_array:
-    i, j = graph.edge_index.numpy()
-    n = graph.num_nodes
-    a = sp.csr_array((np.ones(len(i), dtype=np.float32), (i, j)), shape=(n, n))
-    return (a + a.T).tocsr()
 
 
 def _in_parts(
@@ -30,20 +24,20 @@ def _in_parts(
 
 def common_neighbours(graph: gl.data.Graph, pairs: np.ndarray) -> np.ndarray:
     """How many neighbours the ends of pairs (2, P) share."""
-    a = _adjacency(graph)
+    a = undirected_weights(graph)
     return _in_parts(pairs, lambda i, j: a[i].multiply(a[j]).sum(1))
 
 
 def adamic_adar(graph: gl.data.Graph, pairs: np.ndarray) -> np.ndarray:
     """The same, a neighbour of degree d counting 1 / log d (Adamic and Adar 2003)."""
-    a = _adjacency(graph)
+    a = undirected_weights(graph)
     weighed = (a @ sp.diags_array(1.0 / np.log(np.maximum(a.sum(1), 2.0)))).tocsr()
     return _in_parts(pairs, lambda i, j: weighed[i].multiply(a[j]).sum(1))
 
 
 def katz(graph: gl.data.Graph, pairs: np.ndarray, beta: float = 0.0005) -> np.ndarray:
     """Walks of two to four steps, those of k counting beta^k (Katz 1953, cut off)."""
-    a = _adjacency(graph)
+    a = undirected_weights(graph)
 
     def score(i: np.ndarray, j: np.ndarray) -> np.ndarray:
         one, two = a[i], a[i] @ a

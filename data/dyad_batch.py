@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .graph import Graph, GraphError
-from .sparse import by_rows
+from .sparse import by_rows, entries_of, ragged, starts_of
 
 __all__ = ["DyadBatch", "DyadBatches", "Neighbourhood"]
 
@@ -127,7 +127,7 @@ class DyadBatches:
         arcs = graph.both_directions()
         self._heads = arcs[1]
         out = torch.bincount(arcs[0], minlength=graph.num_nodes)
-        self._starts = _starts(out)
+        self._starts = starts_of(out)
         # of GCN's normalisation, loops included
         into = torch.bincount(arcs[1], minlength=graph.num_nodes)
         self._scale = (into + 1.0).rsqrt()
@@ -135,7 +135,7 @@ class DyadBatches:
         if not graph.directed:
             hidden = torch.cat((hidden, hidden.flip(0)), 1)
         self._hidden = hidden[1][hidden[0].argsort(stable=True)]
-        self._hidden_starts = _starts(torch.bincount(hidden[0], minlength=graph.num_nodes))
+        self._hidden_starts = starts_of(torch.bincount(hidden[0], minlength=graph.num_nodes))
 
     def draw(self) -> DyadBatch:
         """A batch, from torch's random numbers."""
@@ -177,10 +177,8 @@ class DyadBatches:
 
     def _within(self, block: Tensor, places: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
         """Listed dyads with both ends in the block, each once: places, (2, X)."""
-        first = starts[block]
-        counts = starts[block + 1] - first
-        row, place = _ragged(counts)
-        other = places[ends[first[row] + place]]
+        row, entry = entries_of(starts, block)
+        other = places[ends[entry]]
         inside = (other >= 0) & (other < len(block))
         if not self.graph.directed:
             inside = inside & (row < other)
@@ -206,7 +204,11 @@ class DyadBatches:
             counts.append(count + 1)
             edge = nodes[sizes[-1] :]
             sizes.append(len(nodes))
-        starts, column, weight = _starts(torch.cat(counts)), torch.cat(columns), torch.cat(weights)
+        starts, column, weight = (
+            starts_of(torch.cat(counts)),
+            torch.cat(columns),
+            torch.cat(weights),
+        )
         found = []
         for rows, width in zip(sizes[-2::-1], sizes[:0:-1], strict=True):
             last = int(starts[rows])
@@ -216,7 +218,7 @@ class DyadBatches:
 
 def _parts(sizes: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """Of every list, one place from each of ``counts`` equal parts: (list, place), each with chance count / size."""
-    row, part = _ragged(counts)
+    row, part = ragged(counts)
     size = sizes[row]
     # double precision: a list of millions has more places than float32 tells apart
     u = torch.rand(len(row), dtype=torch.float64, device=row.device)
@@ -224,22 +226,11 @@ def _parts(sizes: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     return row, torch.minimum(place, size - 1)
 
 
-def _ragged(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of so many entries: (row, place in the row) of all entries."""
-    row = torch.repeat_interleave(counts)
-    return row, torch.arange(len(row), device=counts.device) - _starts(counts)[row]
-
-
-def _starts(counts: Tensor) -> Tensor:
-    """Where rows of so many entries start, and where the last one ends: (rows + 1,)."""
-    return torch.cat((counts.new_zeros(1), counts.cumsum(0)))
-
-
 def _before(firsts: Tensor, others: Tensor, counts: Tensor) -> Tensor:
     """Rows of so many others, with one more entry before them."""
     merged = torch.empty(len(firsts) + len(others), dtype=firsts.dtype, device=firsts.device)
     at_start = torch.zeros(len(merged), dtype=torch.bool, device=firsts.device)
-    at_start[_starts(counts + 1)[:-1]] = True
+    at_start[starts_of(counts + 1)[:-1]] = True
     merged[at_start], merged[~at_start] = firsts, others
     return merged
 

@@ -16,7 +16,7 @@ from torch_geometric.nn import GCNConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from ..data import DyadBatch, Graph
-from ..data.sparse import by_rows, quietly
+from ..data.sparse import by_rows, quietly, some_rows
 
 __all__ = ["GCNEncoder", "normalised_adjacency"]
 
@@ -196,7 +196,7 @@ class GCNEncoder(nn.Module):
             self._rows[graph] = _feature_rows(graph.features, self.feature_scale)
         x = self._rows[graph]
         if nodes is not None:
-            x = _some_rows(x, nodes)
+            x = some_rows(x, nodes) if x.layout == torch.sparse_csr else x[nodes]
         if not (self.training and self.input_dropout):
             return x
         if x.layout != torch.sparse_csr:
@@ -247,15 +247,3 @@ def _feature_rows(features: Tensor, scale: Tensor | None) -> Tensor:
         x = F.normalize(x * scale, dim=1)
     sparse = torch.count_nonzero(x) <= 0.1 * x.numel()
     return quietly(x.to_sparse_csr) if sparse else x
-
-
-def _some_rows(x: Tensor, rows: Tensor) -> Tensor:
-    if x.layout != torch.sparse_csr:
-        return x[rows]
-    starts = x.crow_indices()
-    counts = starts[rows + 1] - starts[rows]
-    ends = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
-    place = torch.arange(int(ends[-1]), device=x.device)
-    place += torch.repeat_interleave(starts[rows] - ends[:-1], counts)
-    columns, values = x.col_indices()[place], x.values()[place]
-    return by_rows(ends, columns, values, (len(rows), x.shape[1]))

@@ -33,6 +33,8 @@ def told_of(story: Any, guide: Any, graph: Graph, settings: FitSettings) -> Call
                 f"{graph.num_dyads:,}",
             )
         return lambda: graph
+    story.check_graph(graph)
+    story.check_batches()
     if getattr(story, "absent_sample", None) is not None:
         raise ValueError(
             "batch_edges and absent_sample both draw the absent dyads: tell the story with absent_sample=None"
@@ -43,11 +45,8 @@ def told_of(story: Any, guide: Any, graph: Graph, settings: FitSettings) -> Call
             "batches are encoded through sampled neighbours, in place of edge dropout: give batch_neighbours, and a "
             "guide with edge_dropout=0"
         )
-    batches = DyadBatches(
-        graph, settings.batch_edges, settings.batch_nodes, settings.batch_neighbours
-    )
-    story.check_graph(batches.draw())
-    return batches.draw
+    sizes = (settings.batch_edges, settings.batch_nodes, settings.batch_neighbours)
+    return DyadBatches(graph, *sizes).draw
 
 
 def _visits_many(story: Any, graph: Graph) -> bool:

@@ -169,11 +169,7 @@ class NodeStory(PyroModule):
             ValueError: dyads of another kind; counts that are not whole; labels beyond ``num_classes``.
         """
         if isinstance(graph, DyadBatch):
-            if not self.takes_batches:
-                raise ValueError(
-                    f"{type(self).__name__} takes no batches of dyads: its sums over all of them run over blocks, at "
-                    "a cost that is linear in the edges"
-                )
+            self.check_batches()
             graph = graph.whole
         if graph is None or self._checked() is graph:
             return
@@ -214,6 +210,20 @@ class NodeStory(PyroModule):
                     f"labels of {graph.title!r} go up to {int(graph.labels.max())}, num_classes is {self.num_classes}"
                 )
         self._checked = weakref.ref(graph)
+
+    def check_batches(self) -> None:
+        """Refuse to be told of batches of dyads where that is not possible.
+
+        Raises:
+            ValueError: a story whose sums run over blocks; edges that are not Bernoulli.
+        """
+        if not self.takes_batches:
+            raise ValueError(
+                f"{type(self).__name__} takes no batches of dyads: its sums over all of them run over blocks, at "
+                "a cost that is linear in the edges"
+            )
+        if self.likelihood != "bernoulli":
+            raise ValueError(f"batches are for Bernoulli edges, not likelihood={self.likelihood!r}")
 
     def start_at(self, graph: Graph) -> Self:
         """Set where the fit starts from the graph; nothing to set unless a story says so."""
@@ -280,7 +290,9 @@ class NodeStory(PyroModule):
         """The law of the edges with s_ij = l_i'r_j + a_i + a_j: factors (..., N, F), biases (..., N), scale (...)."""
         left, right, node_bias = events_of(left, right, node_bias)
         if isinstance(graph, DyadBatch):
-            return self._batch_dyads(graph, left, right, node_bias)
+            other_bias = node_bias if self.kind == "directed" else None
+            weights = self.edge_weights(graph.whole)
+            return BatchDyads(left, right, node_bias, other_bias, batch=graph, weights=weights)
         common: dict[str, Any] = {
             "left_bias": node_bias,
             "missing": None if graph is None else graph.missing,
@@ -298,15 +310,6 @@ class NodeStory(PyroModule):
         if self.absent_sample is None or graph is None:
             return DyadicBernoulli(left, right, **common)
         return SubsampledDyads(left, right, num_absent=self.absent_sample, **common)
-
-    def _batch_dyads(
-        self, batch: DyadBatch, left: Tensor, right: Tensor | None, node_bias: Tensor | None
-    ) -> BatchDyads:
-        if self.likelihood != "bernoulli":
-            raise ValueError(f"batches are for Bernoulli edges, not likelihood={self.likelihood!r}")
-        other_bias = node_bias if self.kind == "directed" else None
-        weights = self.edge_weights(batch.whole)
-        return BatchDyads(left, right, node_bias, other_bias, batch=batch, weights=weights)
 
     def observed_edges(self, graph: Graph | None) -> Tensor | None:
         """The value of the site `edges`: the adjacency matrix, with weights where the likelihood has any."""
