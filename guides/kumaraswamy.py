@@ -54,7 +54,7 @@ class Kumaraswamy(TorchDistribution):
     @property
     def mean(self) -> Tensor:
         a = 1.0 + 1.0 / self.c
-        return self.d * torch.exp(torch.lgamma(a) + torch.lgamma(self.d) - torch.lgamma(a + self.d))
+        return torch.exp(torch.log(self.d) + torch.lgamma(a) - _log_rising(self.d, a))
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
         info = torch.finfo(self.c.dtype)
@@ -100,6 +100,15 @@ def _harmonic(d: Tensor) -> Tensor:
         series = coefficient - small * series
     direct = _EULER + torch.digamma(d.clamp(min=limit) + 1.0)
     return torch.where(d < limit, small * series, direct)
+
+
+def _log_rising(d: Tensor, a: Tensor) -> Tensor:
+    """log Gamma(d + a) - log Gamma(d), where the two are large and nearly equal by Stirling's series of both."""
+    x = d.clamp(min=10.0)
+    u, w = 1.0 / x, 1.0 / (x + a)
+    rest = (w - u) / 12.0 - (w**3 - u**3) / 360.0 + (w**5 - u**5) / 1260.0 - (w**7 - u**7) / 1680.0
+    series = (x - 0.5) * torch.log1p(a / x) + a * torch.log(x + a) - a + rest
+    return torch.where(d < 10.0, torch.lgamma(d + a) - torch.lgamma(d), series)
 
 
 def matching_beta(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
