@@ -166,8 +166,10 @@ class MeanField(NodeGuide):
     def _start_factorised(self, graph: Graph, confidence: float, seed: int) -> None:
         """Start memberships and sticks at a factorisation of the graph."""
         members = factorised_communities(graph, self.truncation, seed)
-        odds = math.log(confidence / (1.0 - confidence))
-        self._set_memberships(graph, odds * (2.0 * members.float() - 1.0), members.sum(0))
+        # with many communities, at most one of those a node is not in is expected to be taken for one it is in
+        doubt = min(1.0 - confidence, 1.0 / self.truncation)
+        logits = torch.where(members, math.log(confidence / (1.0 - confidence)), math.log(doubt / (1.0 - doubt)))
+        self._set_memberships(graph, logits, members.sum(0))
 
     def _set_memberships(self, graph: Graph, logits: Tensor, sizes: Tensor | None = None) -> None:
         """Have memberships at given log odds, and sticks about where those (or given sizes) want them."""
