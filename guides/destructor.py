@@ -19,7 +19,7 @@ References:
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import pyro
 import pyro.distributions as dist
@@ -52,6 +52,12 @@ class Destructor(PyroModule):
         source: what a normal z is read from: the state of the "last" node, or a gated sum ("readout") of the node
             states after the first propagation, before anything was removed. From the latter z does not depend on pi.
         parting: a node that goes leaves its neighbours a message. The paper has none.
+        soft: the soft destructor that the paper asked for: a node that goes stays in message passing, with the weight
+            1 - q(r_t), its probability of surviving that step. Gradients then reach the scores through the states of
+            later steps too, and a sure removal is the hard one.
+        baseline: of the learning signal of each removal, as Pyro's ``TraceGraph_ELBO`` knows them and the fit's
+            ``baseline="guide"`` uses: a "decaying" average, or a "neural" network on the sum of the states of what
+            is left.
 
     Raises:
         ValueError: an option outside of what is listed; a point that does not fit the story's z.
@@ -66,6 +72,8 @@ class Destructor(PyroModule):
         latent: Literal["normal", "point"] = "normal",
         source: Literal["last", "readout"] = "last",
         parting: bool = True,
+        soft: bool = False,
+        baseline: Literal["decaying", "neural"] | None = None,
     ) -> None:
         super().__init__("destructor")
         hidden = story.hidden if hidden is None else hidden
@@ -73,12 +81,13 @@ class Destructor(PyroModule):
         check_count("rounds", rounds, "a number of rounds")
         check_choice("latent", latent, ("normal", "point"))
         check_choice("source", source, ("last", "readout"))
+        check_choice("baseline", baseline, (None, "decaying", "neural"))
         if latent == "point" and (hidden != story.latent or source != "last"):
             raise ValueError(
                 f"a point z is the state of the last node: it needs source='last' and hidden={story.latent}, "
                 f"the story's latent, not source={source!r} and hidden={hidden}"
             )
-        self.latent, self.source = latent, source
+        self.latent, self.source, self.soft, self.baseline = latent, source, soft, baseline
         self.start = nn.Embedding(story.node_types, hidden)
         self.prop = Propagation(hidden, rounds, story.edge_types)
         self.parting = nn.Embedding(story.edge_types, hidden) if parting else None
@@ -86,6 +95,11 @@ class Destructor(PyroModule):
         self.readout = GatedSum(hidden, 2 * hidden) if source == "readout" else None
         width = 2 * hidden if source == "readout" else hidden
         self.head = mlp(width, 2 * hidden, 2 * story.latent) if latent == "normal" else None
+        if baseline == "neural":
+            self.baseline_network = nn.Sequential(mlp(hidden, 2 * hidden, 1), nn.Flatten(-2))
+        elif baseline == "decaying":
+            #: of the reward of step t = 1, 2, ...; kept by the fit
+            self.register_buffer("baseline_average", torch.zeros(story.max_nodes))
 
     def forward(self, batch: GraphBatch) -> Tensor:
         """Take the graphs apart.
@@ -105,6 +119,9 @@ class Destructor(PyroModule):
         graph, node = batch.mask.nonzero(as_tuple=True)
         h = self.start(types[graph, node])
         arcs = _arcs(batch, graph, node)
+        # of a soft destructor, (M,) which nodes are not removed, and the weight of what they say
+        there = torch.ones_like(graph, dtype=torch.bool) if self.soft else None
+        loud = torch.ones_like(h[:, 0]) if self.soft else None
         last = h.new_zeros(count, h.shape[1])
         whole = h.new_zeros(count, 2 * h.shape[1])  # what a readout says of the whole graph
         sizes = batch.num_nodes
@@ -115,35 +132,60 @@ class Destructor(PyroModule):
             for t in pyro.markov(range(1, width + 1), history=width):
                 if t in occurring:  # one node left
                     ended = (sizes == t).index_select(0, graph)
-                    done = ended.nonzero()[:, 0]
+                    done = (ended if there is None else ended & there).nonzero()[:, 0]
                     ends, state = graph.index_select(0, done), h.index_select(0, done)
                     if readout is None:
                         last = last.index_copy(0, ends, state)
                     elif t == 1:
                         whole = whole.index_add(0, ends, readout.terms(state))
-                    graph, node, h, arcs = _only(~ended, graph, node, h, arcs)
+                    arcs, (graph, node, h, there, loud) = _only(
+                        ~ended, arcs, graph, node, h, there, loud
+                    )
                 if len(graph) == 0:
                     break
-                h = prop(h, *arcs)
+                h = prop(h, *arcs, loud)
                 if t == 1 and readout is not None:
                     whole = whole.index_add(0, graph, readout.terms(h))
                 going = sizes > t
+                score = f_r(h)[:, 0]
+                if there is not None:
+                    score = score.masked_fill(~there, -torch.inf)
                 scores = h.new_zeros(count, width).masked_fill_(going[:, None], -torch.inf)
-                scores = scores.flatten().index_copy(0, graph * width + node, f_r(h)[:, 0])
+                scores = scores.flatten().index_copy(0, graph * width + node, score)
+                law = dist.Categorical(logits=scores.view(count, width))
                 removed = pyro.sample(
                     f"remove_{t}",
-                    dist.Categorical(logits=scores.view(count, width)).mask(going),
-                    infer={"is_auxiliary": True},
+                    law.mask(going),
+                    infer={"is_auxiliary": True, **self._baseline(t, count, graph, h, there)},
                 )
                 steps.append(removed)
                 gone = node == removed.index_select(0, graph)
+                chance = law.log_prob(removed).exp().index_select(0, graph) if self.soft else None
                 if parting is not None:
                     left = gone.index_select(0, arcs[0]).nonzero()[:, 0]
-                    _, target, kind = arcs.index_select(1, left)
-                    h = h.index_add(0, target, parting(kind - 1))
-                graph, node, h, arcs = _only(~gone, graph, node, h, arcs)
+                    source, target, kind = arcs.index_select(1, left)
+                    words = parting(kind - 1)
+                    if chance is not None:
+                        words = words * chance.index_select(0, source)[:, None]
+                    h = h.index_add(0, target, words)
+                if there is None or loud is None or chance is None:
+                    arcs, (graph, node, h, *_) = _only(~gone, arcs, graph, node, h)
+                else:
+                    loud, there = torch.where(gone, 1.0 - chance, loud), there & ~gone
             pyro.sample("z", self.law(last if readout is None else whole))
         return _order(batch, steps)
+
+    def _baseline(
+        self, t: int, count: int, graph: Tensor, h: Tensor, there: Tensor | None
+    ) -> dict[str, Any]:
+        """What the site of step t tells Pyro of its baseline."""
+        if self.baseline is None:
+            return {}
+        if self.baseline == "decaying":
+            return {"baseline": {"use_decaying_avg_baseline": True, "baseline_beta": 0.9}}
+        left = h.detach() if there is None else h.detach() * there[:, None]
+        state = left.new_zeros(count, left.shape[1]).index_add(0, graph, left)
+        return {"baseline": {"nn_baseline": self.baseline_network, "nn_baseline_input": state}}
 
     def law(self, state: Tensor) -> dist.TorchDistribution:
         """q(z | pi, x) from the state of the last node or the readout, (B, ...)."""
@@ -218,14 +260,12 @@ def _arcs(batch: GraphBatch, graph: Tensor, node: Tensor) -> Tensor:
     return torch.stack([place[g, u], place[g, v], batch.edges[g, u, v]])
 
 
-def _only(
-    keep: Tensor, graph: Tensor, node: Tensor, h: Tensor, arcs: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The nodes in the mask (M,), and the arcs among them."""
+def _only(keep: Tensor, arcs: Tensor, *rows: Tensor | None) -> tuple[Tensor, list[Any]]:
+    """The arcs among the nodes in the mask (M,), and what there is of those nodes, (M, ...) each."""
     ends = arcs[:2].flatten()
-    there = keep.index_select(0, ends).view(2, -1).all(0).nonzero()[:, 0]
+    among = keep.index_select(0, ends).view(2, -1).all(0).nonzero()[:, 0]
     place = keep.cumsum(0).sub_(1)
     place = place.index_select(0, ends).view(2, -1)
-    arcs = torch.cat([place, arcs[2:]]).index_select(1, there)
+    arcs = torch.cat([place, arcs[2:]]).index_select(1, among)
     stay = keep.nonzero()[:, 0]
-    return graph.index_select(0, stay), node.index_select(0, stay), h.index_select(0, stay), arcs
+    return arcs, [None if x is None else x.index_select(0, stay) for x in rows]

@@ -18,6 +18,9 @@ from .spectral import undirected_weights
 __all__ = ["factorised_communities"]
 
 _ITERATIONS = 300
+_WORK = (
+    3e9  # entries times communities times iterations, some minutes: a start need not be an optimum
+)
 
 
 def factorised_communities(graph: Graph, num_communities: int, seed: int = 0) -> Tensor:
@@ -48,7 +51,7 @@ def factorised_communities(graph: Graph, num_communities: int, seed: int = 0) ->
         init="nndsvda",
         solver="mu",
         beta_loss="kullback-leibler",
-        max_iter=_ITERATIONS,
+        max_iter=int(min(_ITERATIONS, max(20.0, _WORK / (a.nnz * k)))),
         random_state=seed,
     )
     with warnings.catch_warnings():  # a start need not be an optimum

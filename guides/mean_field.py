@@ -168,7 +168,9 @@ class MeanField(NodeGuide):
         members = factorised_communities(graph, self.truncation, seed)
         # with many communities, at most one of those a node is not in is expected to be taken for one it is in
         doubt = min(1.0 - confidence, 1.0 / self.truncation)
-        logits = torch.where(members, math.log(confidence / (1.0 - confidence)), math.log(doubt / (1.0 - doubt)))
+        logits = torch.where(
+            members, math.log(confidence / (1.0 - confidence)), math.log(doubt / (1.0 - doubt))
+        )
         self._set_memberships(graph, logits, members.sum(0))
 
     def _set_memberships(self, graph: Graph, logits: Tensor, sizes: Tensor | None = None) -> None:

@@ -40,7 +40,8 @@ class SequentialSettings:
         warmup: epochs over which the weight of the KL terms (that of ``marginal`` among them) rises linearly from 0.
         information: weight :math:`\alpha` of the mutual-information term.
         marginal: further weight :math:`\lambda` of KL(q(z) || p(z)). With either the objective is not a bound.
-        baseline: of the REINFORCE terms: "step", "order" or "none".
+        baseline: of the REINFORCE terms: "step" or "order", from the other orders of a graph; "guide", the
+            destructor's own; or "none".
         clip: largest norm of the gradient.
         seed: of everything random.
     """
@@ -71,9 +72,11 @@ class SequentialSettings:
                 raise ValueError(f"{name} is positive, not {getattr(self, name)}")
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size is None or at least 1, not {self.batch_size}")
-        if self.baseline not in ("step", "order", "none"):
-            raise ValueError(f"baseline is 'step', 'order' or 'none', not {self.baseline!r}")
-        if self.baseline != "none" and self.orders < 2:
+        if self.baseline not in ("step", "order", "guide", "none"):
+            raise ValueError(
+                f"baseline is 'step', 'order', 'guide' or 'none', not {self.baseline!r}"
+            )
+        if self.baseline in ("step", "order") and self.orders < 2:
             raise ValueError(f"baseline={self.baseline!r} needs at least two orders a graph")
 
 
@@ -146,6 +149,10 @@ def fit_sequential(
     settings = SequentialSettings(**{**asdict(settings or SequentialSettings()), **options})
     batch = graphs.batch()
     check_types(story, batch)
+    if settings.baseline == "guide" and guide.baseline is None:
+        raise ValueError(
+            "baseline='guide' needs a destructor with one: Destructor(story, baseline='neural')"
+        )
     device = story.prior().base_dist.loc.device
     batch = batch.to(device)
     fit = SequentialFit(story, guide, settings)

@@ -2,8 +2,8 @@ r"""What one pass over sampled orders gives, and the gradient made of it.
 
 A sequential story has a discrete site for every decision, and ``TraceGraph_ELBO`` costs O(T^2) for T of them. Here
 one pass of guide and story over S orders of G graphs yields the log-probabilities of all sites, and the gradient of
-the order's parameters is REINFORCE with rewards to go and the mean of the other S - 1 orders as baseline. Its
-expectation is that of ``TraceGraph_ELBO``.
+the order's parameters is REINFORCE with rewards to go and a control variate: the mean of the other S - 1 orders, or the
+guide's own baseline. Its expectation is that of ``TraceGraph_ELBO``.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from torch import Tensor
+from torch.nn.functional import huber_loss
 
 from ..data import GraphBatch
 from ..guides.destructor import Reordered
 
 __all__ = ["STORY_SITES", "Baseline", "Terms", "site_log_probs", "surrogate", "trace_terms"]
 
-Baseline = Literal["step", "order", "none"]
+Baseline = Literal["step", "order", "guide", "none"]
 #: what names of the sites of SGVAE start with, but for z
 STORY_SITES = ("add_node_", "edges_", "node_types")
 
@@ -38,6 +39,8 @@ class Terms:
         log_removals: (T, S, G) log q of each removal, zero where there was none.
         z: (S, G, D).
         law: q(z | pi, x), batch shape (S G,).
+        learned: (T, S, G) what the guide's own neural baseline expects as the reward of each removal.
+        average: (T,) the guide's own decaying averages of these rewards, its buffer.
     """
 
     log_likelihood: Tensor
@@ -46,6 +49,8 @@ class Terms:
     log_removals: Tensor
     z: Tensor
     law: dist.TorchDistribution
+    learned: Tensor | None = None
+    average: Tensor | None = None
 
     @property
     def log_order(self) -> Tensor:
@@ -94,6 +99,14 @@ def trace_terms(pair: Reordered, batch: GraphBatch, orders: int) -> Terms:
 
     removals = [x.view(shape) for x in site_log_probs(guide, "remove_")]
     empty = z["value"].new_zeros(0, *shape)
+    learned = average = None
+    if pair.destructor.baseline == "neural" and removals:
+        sites = [site for name, site in guide.nodes.items() if name.startswith("remove_")]
+        told = [site["infer"]["baseline"] for site in sites]
+        states = torch.stack([x["nn_baseline_input"] for x in told])
+        learned = pair.destructor.baseline_network(states).view(-1, *shape)
+    elif pair.destructor.baseline == "decaying":
+        average = pair.destructor.baseline_average
     return Terms(
         log_likelihood=torch.stack(site_log_probs(model, *STORY_SITES)).sum(0).view(shape),
         log_prior=model.nodes["z"]["log_prob"].view(shape),
@@ -101,6 +114,8 @@ def trace_terms(pair: Reordered, batch: GraphBatch, orders: int) -> Terms:
         log_removals=torch.stack(removals) if removals else empty,
         z=z["value"].view(*shape, -1),
         law=z["fn"],
+        learned=learned,
+        average=average,
     )
 
 
@@ -129,14 +144,17 @@ def surrogate(
         information: :math:`\alpha`.
         marginal: :math:`\lambda`.
         baseline: subtracted from the reward of a removal: the mean, over the other orders of the same graph, of the
-            reward from that "step" on, or of the reward of the whole "order"; or "none".
+            reward from that "step" on, or of the reward of the whole "order"; that of the "guide", whose network is
+            fitted to the rewards by the same gradient, and whose average takes them in; or "none".
 
     Raises:
-        ValueError: a baseline of other orders when there is only one.
+        ValueError: a baseline of other orders when there is only one; one of the guide when it has none.
     """
     orders = terms.log_order.shape[0]
-    if baseline != "none" and orders < 2:
+    if baseline in ("step", "order") and orders < 2:
         raise ValueError(f"baseline={baseline!r} needs at least two orders a graph, not {orders}")
+    if baseline == "guide" and terms.learned is None and terms.average is None:
+        raise ValueError("baseline='guide' needs a destructor with a baseline of its own")
     value = terms.log_likelihood + kl_weight * (terms.log_prior - terms.log_latent)
     if information or marginal:
         mixture = terms.log_mixture()
@@ -149,6 +167,27 @@ def surrogate(
     # What was removed before a step does not depend on it, so its cost is no part of that step's reward.
     to_go = spent.sum(0) if baseline == "order" else spent.flip(0).cumsum(0).flip(0)
     reward = value.detach() - to_go
-    if baseline != "none":
+    objective = value.mean()
+    if baseline == "guide":
+        counts = terms.log_removals != 0  # steps that a graph takes
+        if terms.learned is not None:
+            # its loss is bounded in slope, as the largest norm of the gradient is for all parameters together
+            objective = objective - huber_loss(terms.learned[counts], reward[counts])
+            reward = reward - terms.learned.detach()
+        else:
+            reward = _less_average(reward, counts, terms.average)
+    elif baseline != "none":
         reward = (reward - reward.mean(-2, keepdim=True)) * (orders / (orders - 1))
-    return value.mean() + (reward * terms.log_removals).sum(0).mean()
+    return objective + (reward * terms.log_removals).sum(0).mean()
+
+
+@torch.no_grad()
+def _less_average(reward: Tensor, counts: Tensor, average: Tensor) -> Tensor:
+    """Rewards (T, S, G) less the decaying averages of their steps, into which they then go."""
+    average = average[: len(reward)]
+    many = counts.sum((1, 2))[: len(average)]
+    mean = (reward * counts).sum((1, 2))[: len(average)] / many.clamp(min=1)
+    less = reward.clone()
+    less[: len(average)] -= average[:, None, None]
+    average.lerp_(torch.where(many > 0, mean, average), 0.1)
+    return less

@@ -48,14 +48,24 @@ class _Round(nn.Module):
         return ends, bias, self.kind.weight, arriving, cell.weight_hh, cell.bias_ih, cell.bias_hh
 
 
-def _pass(h: Tensor, source: Tensor, target: Tensor, kind: Tensor, *weights: Tensor) -> Tensor:
+def _pass(
+    h: Tensor,
+    source: Tensor,
+    target: Tensor,
+    kind: Tensor,
+    loud: Tensor | None,
+    *weights: Tensor,
+) -> Tensor:
     """One round. index_select throughout: the gradient of h[index] is several times slower."""
     ends, bias, kinds, *cell = weights
     sends, hears = functional.linear(h, ends, bias).chunk(2, -1)
     message = sends.index_select(0, source) + hears.index_select(0, target)
     if len(kinds) > 1:
         message = message + kinds.index_select(0, kind - 1)
-    arriving = torch.zeros_like(h).index_add(0, target, message.relu())
+    message = message.relu()
+    if loud is not None:
+        message = message * loud.index_select(0, source)[:, None]
+    arriving = torch.zeros_like(h).index_add(0, target, message)
     return torch.gru_cell(arriving, h, *cell)
 
 
@@ -76,23 +86,37 @@ class Propagation(nn.Module):
         super().__init__()
         self.rounds = nn.ModuleList(_Round(hidden, edge_types) for _ in range(rounds))
 
-    def forward(self, h: Tensor, source: Tensor, target: Tensor, kind: Tensor) -> Tensor:
+    def forward(
+        self,
+        h: Tensor,
+        source: Tensor,
+        target: Tensor,
+        kind: Tensor,
+        loud: Tensor | None = None,
+    ) -> Tensor:
         """New node states.
 
         Arguments:
             h: (M, H) states of the nodes of all graphs.
             source, target: (E,) int64 arcs into the rows of ``h``, both directions of every edge.
             kind: (E,) int64 edge types from 1.
+            loud: (M,) weights of the messages that a node sends; 1 if None.
         """
-        return self.joined()(h, source, target, kind)
+        return self.joined()(h, source, target, kind, loud)
 
-    def joined(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    def joined(self) -> Callable[..., Tensor]:
         """The same map, its weights joined once for all the steps of a story."""
         weights = [cast(_Round, one).joined() for one in self.rounds]
 
-        def propagate(h: Tensor, source: Tensor, target: Tensor, kind: Tensor) -> Tensor:
+        def propagate(
+            h: Tensor,
+            source: Tensor,
+            target: Tensor,
+            kind: Tensor,
+            loud: Tensor | None = None,
+        ) -> Tensor:
             for own in weights:
-                h = _pass(h, source, target, kind, *own)
+                h = _pass(h, source, target, kind, loud, *own)
             return h
 
         return propagate

@@ -45,17 +45,20 @@ def check_unbiased(draws: list[Tensor], exact: Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("baseline", "beta", "source"),
+    ("baseline", "beta", "source", "options"),
     [
-        ("step", 1.0, "last"),
-        ("order", 0.6, "last"),
-        ("none", 1.0, "readout"),
-        ("step", 0.3, "readout"),
+        ("step", 1.0, "last", {}),
+        ("order", 0.6, "last", {}),
+        ("none", 1.0, "readout", {}),
+        ("step", 0.3, "readout", {}),
+        ("step", 1.0, "last", {"soft": True}),
+        ("guide", 1.0, "last", {"baseline": "neural"}),
+        ("guide", 1.0, "last", {"baseline": "decaying", "soft": True}),
     ],
 )
-def test_gradient_is_unbiased(baseline: str, beta: float, source: str) -> None:
+def test_gradient_is_unbiased(baseline: str, beta: float, source: str, options: dict) -> None:
     # near-uniform removals would hide a reward that does not look ahead: its bias is 8 % here, and 2 % without contrast
-    pair = pair_of(source, contrast=6.0)
+    pair = pair_of(source, contrast=6.0, **options)
     exact = gradient(exact_elbo(pair, SMALL, beta), pair)
     many = SMALL.batch().repeat(100)
     draws = []
@@ -66,8 +69,9 @@ def test_gradient_is_unbiased(baseline: str, beta: float, source: str) -> None:
 
 
 @pytest.mark.slow
-def test_trace_graph_elbo_has_the_same_expectation() -> None:
-    pair = pair_of()
+@pytest.mark.parametrize("baseline", [None, "decaying", "neural"])
+def test_trace_graph_elbo_has_the_same_expectation(baseline: str | None) -> None:
+    pair = pair_of(baseline=baseline)
     exact = gradient(exact_elbo(pair, SMALL), pair)
     many = SMALL.batch().repeat(100)
     draws = []
@@ -91,6 +95,28 @@ def test_baselines_take_noise_away() -> None:
         noise[baseline] = float(torch.stack(rows).var(0).sum())
     assert noise["step"] < 0.5 * noise["none"], noise
     assert noise["order"] < 0.5 * noise["none"], noise
+
+
+@pytest.mark.parametrize("baseline", ["decaying", "neural"])
+def test_baselines_of_the_guide_come_near_to_the_mean_reward(baseline: str) -> None:
+    """The mean square of reward less baseline falls to about the variance of the rewards."""
+    pair = pair_of(baseline=baseline)
+    many = cycles(40, [4], seed=0).batch()
+    own = [p for name, p in pair.named_parameters() if "baseline" in name]
+    ascent = torch.optim.Adam(own, 0.03, maximize=True) if own else None
+    for _ in range(150):
+        terms = trace_terms(pair, many, 2)
+        value = surrogate(terms, baseline="guide")
+        if ascent is not None:
+            ascent.zero_grad()
+            value.backward(inputs=own)
+            ascent.step()
+    spent = terms.log_removals.flip(0).cumsum(0).flip(0)
+    reward = (terms.log_likelihood + terms.log_prior - terms.log_latent - spent).detach()
+    expected = terms.average[: len(reward), None, None] if terms.learned is None else terms.learned
+    error = (reward - expected).square().mean((1, 2))
+    assert (error < 1.3 * reward.var((1, 2))).all()
+    assert (error < 0.2 * reward.square().mean((1, 2))).all()
 
 
 def test_information_of_separate_and_of_equal_components() -> None:
@@ -230,6 +256,12 @@ def test_fit_climbs_and_repeats() -> None:
 def test_settings_refuse(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SequentialSettings(**options)
+
+
+def test_fit_refuses_a_baseline_that_the_guide_lacks() -> None:
+    story = SGVAE(4, 1)
+    with pytest.raises(ValueError, match="baseline='neural'"):
+        fit_sequential(story, Destructor(story), cycles(3, [3]), baseline="guide")
 
 
 def test_fit_refuses_foreign_types() -> None:

@@ -35,7 +35,11 @@ def story_and_guide(seed: int = 0, **options) -> tuple[SGVAE, Destructor]:
 
 
 def propagate(
-    prop, h: list[torch.Tensor], edges: torch.Tensor, left: list[int]
+    prop,
+    h: list[torch.Tensor],
+    edges: torch.Tensor,
+    left: list[int],
+    loud: dict[int, torch.Tensor] | None = None,
 ) -> list[torch.Tensor]:
     for one in prop.rounds:
         new = list(h)
@@ -46,7 +50,8 @@ def propagate(
                     inner = one.source(h[u]) + one.target(h[v])
                     if one.kind.num_embeddings > 1:
                         inner = inner + one.kind.weight[kind - 1]
-                    total = total + one.message(inner.relu())
+                    weight = 1.0 if loud is None else loud.get(u, 1.0)
+                    total = total + weight * one.message(inner.relu())
             new[v] = one.cell(total[None], h[v][None])[0]
         h = new
     return h
@@ -87,16 +92,20 @@ def destructor_by_hand(guide: Destructor, edges, types, removed: list[int]):
     n = len(edges)
     h = [guide.start.weight[types[v]] for v in range(n)]
     left, total, whole = list(range(n)), torch.zeros((), dtype=torch.float64), None
+    loud: dict[int, torch.Tensor] = {}  # of nodes that a soft destructor removed, what is left
     for r in removed:
-        h = propagate(guide.prop, h, edges, left)
+        h = propagate(guide.prop, h, edges, list(range(n)) if guide.soft else left, loud)
         if whole is None and guide.readout is not None:
             whole = gated(guide.readout, h)
         scores = torch.stack([guide.f_r(h[v])[0] for v in left])
-        total = total + log_softmax(scores, 0)[left.index(r)]
+        log_q = log_softmax(scores, 0)[left.index(r)]
+        total = total + log_q
         left.remove(r)
-        for v in left:
+        share = log_q.exp() if guide.soft else 1.0
+        for v in range(n) if guide.soft else left:
             if guide.parting is not None and (kind := int(edges[r, v])):
-                h[v] = h[v] + guide.parting.weight[kind - 1]
+                h[v] = h[v] + share * guide.parting.weight[kind - 1]
+        loud[r] = 1.0 - log_q.exp()
     if guide.readout is not None:
         return total, gated(guide.readout, h) if whole is None else whole
     return total, h[left[0]]
@@ -128,9 +137,10 @@ def test_constructor_by_hand(width: int) -> None:
 
 
 @pytest.mark.parametrize("source", ["last", "readout"])
+@pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize(("width", "parting"), [(4, True), (6, True), (4, False)])
-def test_destructor_by_hand(source: str, width: int, parting: bool) -> None:
-    _, guide = story_and_guide(source=source, parting=parting)
+def test_destructor_by_hand(source: str, soft: bool, width: int, parting: bool) -> None:
+    _, guide = story_and_guide(source=source, parting=parting, soft=soft)
     batch = TYPED.batch(width=width)
     total, trace = log_probs(guide, batch)
     order = trace.nodes["_RETURN"]["value"]
@@ -145,6 +155,29 @@ def test_destructor_by_hand(source: str, width: int, parting: bool) -> None:
         law = guide.law(state)
         assert torch.allclose(law.base_dist.loc, trace.nodes["z"]["fn"].base_dist.loc[g])
         assert torch.allclose(law.base_dist.scale, trace.nodes["z"]["fn"].base_dist.scale[g])
+
+
+def test_a_soft_destructor_that_is_sure_is_a_hard_one() -> None:
+    _, soft = story_and_guide(soft=True)
+    with torch.no_grad():
+        soft.f_r[2].weight.mul_(1e6)
+    _, hard = story_and_guide()
+    hard.load_state_dict(soft.state_dict())
+    batch = TYPED.batch()
+    ours, theirs = (log_probs(guide, batch)[1] for guide in (soft, hard))
+    assert torch.equal(ours.nodes["_RETURN"]["value"], theirs.nodes["_RETURN"]["value"])
+    means = [trace.nodes["z"]["fn"].base_dist.loc for trace in (ours, theirs)]
+    assert torch.allclose(*means, atol=1e-12)
+
+
+def test_scores_learn_from_later_states_of_a_soft_destructor() -> None:
+    """With z read from the last node, its mean moves with the scores of the removals only if they are soft."""
+    for soft in (False, True):
+        _, guide = story_and_guide(soft=soft)
+        trace = poutine.trace(guide).get_trace(TYPED.batch())
+        mean = trace.nodes["z"]["fn"].base_dist.loc.sum()
+        (slope,) = torch.autograd.grad(mean, guide.f_r[0].weight, allow_unused=True)
+        assert (slope is not None and float(slope.norm()) > 0) == soft
 
 
 def test_orders_sum_to_one() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations
+from typing import Any
 
 import networkx as nx
 import torch
@@ -18,11 +19,14 @@ PAW = nx.Graph([(0, 1), (0, 2), (1, 2), (2, 3)])
 SMALL = GraphSet.from_networkx([nx.path_graph(3), PAW])
 
 
-def pair_of(source: str = "last", seed: int = 1, contrast: float = 1.0) -> Reordered:
+def pair_of(
+    source: str = "last", seed: int = 1, contrast: float = 1.0, **options: Any
+) -> Reordered:
     """A story and its destructor; with much contrast, what goes first decides what goes next."""
     torch.manual_seed(seed)
     story = SGVAE(3, 1, rounds=1)
-    pair = Reordered(story, Destructor(story, hidden=4, rounds=1, source=source)).double()
+    guide = Destructor(story, hidden=4, rounds=1, source=source, **options)
+    pair = Reordered(story, guide).double()
     with torch.no_grad():  # away from the symmetry of the start
         for parameter in pair.parameters():
             parameter.mul_(1.5)
@@ -60,6 +64,8 @@ def exact_elbo(pair: Reordered, graphs: GraphSet, beta: float = 1.0) -> Tensor:
 
 
 def gradient(value: Tensor, pair: Reordered) -> Tensor:
-    grads = torch.autograd.grad(value, list(pair.parameters()), allow_unused=True)
-    parts = zip(grads, pair.parameters(), strict=True)
+    """By all parameters but those of a baseline, which has a loss of its own."""
+    wanted = [p for name, p in pair.named_parameters() if "baseline" not in name]
+    grads = torch.autograd.grad(value, wanted, allow_unused=True)
+    parts = zip(grads, wanted, strict=True)
     return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in parts])
