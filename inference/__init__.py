@@ -26,7 +26,7 @@ from .evaluate import ActiveCommunities, Evaluation
 from .fitted import Fit, NodePosterior
 from .generate import generate_prior
 from .geweke import geweke_test
-from .graph_metrics import isomorphism_classes, mmd, novelty, uniqueness, valid
+from .graph_metrics import isomorphism_classes, mmd, novelty, orbit_counts, uniqueness, valid
 from .guide_quality import GuideQuality, guide_quality
 from .importance import log_importance_weights
 from .job import join_job
@@ -118,6 +118,7 @@ __all__ = [
     "novelty",
     "number_of_communities",
     "omega_index",
+    "orbit_counts",
     "overlap_with",
     "overlapping_nmi",
     "posterior_predictive_check",

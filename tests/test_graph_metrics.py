@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import networkx as nx
@@ -17,6 +18,7 @@ from graphlore.inference import (
     mmd,
     mutual_information,
     novelty,
+    orbit_counts,
     principal_axis,
     steer,
     uniqueness,
@@ -99,6 +101,42 @@ def test_mmd_by_hand() -> None:
     assert mmd(edge, triangle, "spectral") == pytest.approx(2 - 2 * math.exp(-((2 / 3) ** 2) / 2))
 
 
+#: of a connected graph of 2 to 4 nodes, by its sorted degrees: the orbit of a node of each degree
+ORBITS = {
+    (1, 1): {1: 0},
+    (1, 1, 2): {1: 1, 2: 2},
+    (2, 2, 2): {2: 3},
+    (1, 1, 2, 2): {1: 4, 2: 5},
+    (1, 1, 1, 3): {1: 6, 3: 7},
+    (2, 2, 2, 2): {2: 8},
+    (1, 2, 2, 3): {1: 9, 2: 10, 3: 11},
+    (2, 2, 3, 3): {2: 12, 3: 13},
+    (3, 3, 3, 3): {3: 14},
+}
+
+
+def test_orbits_are_those_of_all_small_subgraphs() -> None:
+    graphs = [nx.gnp_random_graph(9, p, seed=s) for s, p in enumerate((0.2, 0.5, 0.8))]
+    graphs += [nx.complete_graph(5), nx.empty_graph(1)]
+    expected = np.zeros((len(graphs), 15))
+    for g, graph in enumerate(graphs):
+        for size in (2, 3, 4):
+            for chosen in itertools.combinations(graph, size):
+                part = graph.subgraph(chosen)
+                if nx.is_connected(part):
+                    degrees = [d for _, d in part.degree()]
+                    for d in degrees:
+                        expected[g, ORBITS[tuple(sorted(degrees))][d]] += 1 / len(graph)
+    np.testing.assert_allclose(orbit_counts(named(*graphs)), expected, atol=1e-12)
+
+
+def test_mmd_of_orbits_by_hand() -> None:
+    # per node a triangle has 2 edges and one triangle; an edge has one edge
+    edge, triangle = named(nx.path_graph(2)), named(nx.complete_graph(3))
+    assert mmd(edge, triangle, "orbit") == pytest.approx(2 - 2 * math.exp(-(1.0**2) / 1800))
+    assert mmd(edge, triangle, "orbit", "emd") == pytest.approx(2 - 2 * math.exp(-2.0 / 1800))
+
+
 def test_mmd_of_sets() -> None:
     """The mean over all pairs, against a double loop."""
     a, b = cycles(4, [5, 6], seed=0), trees(3, [4, 7], seed=1)
@@ -113,7 +151,7 @@ def test_mmd_of_sets() -> None:
 
     assert mmd(a, b, "degree") == pytest.approx(mean(a, a) + mean(b, b) - 2 * mean(a, b))
     with pytest.raises(ValueError, match="statistic is one of"):
-        mmd(a, b, "orbit")
+        mmd(a, b, "motif")
     with pytest.raises(ValueError, match="kernel is"):
         mmd(a, b, "degree", "rbf")
 
