@@ -60,12 +60,20 @@ def relabelled(graphs: gl.data.GraphSet, times: int) -> gl.data.GraphSet:
     return gl.data.GraphSet.from_batch(many.reorder(random_orders(many)))
 
 
+def sizes(graphs: gl.data.GraphSet) -> dict[str, int]:
+    """Options of a story of such graphs."""
+    return {
+        "node_types": graphs.num_node_types,
+        "edge_types": graphs.num_edge_types,
+        "max_nodes": int(1.5 * int(graphs.num_nodes.max())),
+    }
+
+
 def fit_sggn(
     train: gl.data.GraphSet, val: gl.data.GraphSet, seed: int, options: argparse.Namespace
 ) -> tuple[Any, Best]:
-    width = int(1.5 * int(train.num_nodes.max()))
     with gl.inference.seeded(seed):
-        story = gl.models.SGGN(options.hidden, rounds=options.rounds, max_nodes=width)
+        story = gl.models.SGGN(options.hidden, rounds=options.rounds, **sizes(train))
         train, val = (relabelled(g, options.relabelled) for g in (train, val))
     checked = val.batch().reorder(canonical_orders(val))
     best = Best(story, lambda: log_prob_ordered(story, checked).mean(), options.every)
@@ -84,9 +92,8 @@ def fit_sggn(
 def fit_sgvae(
     train: gl.data.GraphSet, val: gl.data.GraphSet, seed: int, options: argparse.Namespace
 ) -> tuple[Any, Best]:
-    width = int(1.5 * int(train.num_nodes.max()))
     with gl.inference.seeded(seed):
-        story = gl.models.SGVAE(options.hidden, 4, rounds=options.rounds, max_nodes=width)
+        story = gl.models.SGVAE(options.hidden, 4, rounds=options.rounds, **sizes(train))
         guide = gl.guides.Destructor(story, rounds=options.rounds, source="readout")
     pair = gl.guides.Reordered(story, guide)
     checked = val.batch()

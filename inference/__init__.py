@@ -41,6 +41,7 @@ from .latent_metrics import (
 )
 from .lock import locked
 from .mcmc import fit_mcmc
+from .molecules import smiles
 from .numbering import align_posterior
 from .ordered import fit_ordered, log_prob_ordered, marginal_over_orders
 from .posterior import prior_predictive
@@ -132,6 +133,7 @@ __all__ = [
     "sbc_mcmc",
     "sbc_statistics",
     "seeded",
+    "smiles",
     "steer",
     "to_netcdf",
     "truncation_warning",
