@@ -53,6 +53,9 @@ class Destructor(PyroModule):
             states after the first propagation, before anything was removed. From the latter z does not depend on pi.
         parting: a node that goes leaves its neighbours a message. The paper has none.
 
+    Attributes:
+        options: the arguments but the story, as they stand in a recipe.
+
     Raises:
         ValueError: an option outside of what is listed; a point that does not fit the story's z.
     """
@@ -78,6 +81,13 @@ class Destructor(PyroModule):
                 f"a point z is the state of the last node: it needs source='last' and hidden={story.latent}, "
                 f"the story's latent, not source={source!r} and hidden={hidden}"
             )
+        self.options = {
+            "hidden": hidden,
+            "rounds": rounds,
+            "latent": latent,
+            "source": source,
+            "parting": parting,
+        }
         self.latent, self.source = latent, source
         self.start = nn.Embedding(story.node_types, hidden)
         self.prop = Propagation(hidden, rounds, story.edge_types)

@@ -23,6 +23,7 @@ from .disarm import DisarmELBO
 from .elbo import DyadicELBO, InferenceError
 from .enumeration import Enumeration, enumerate_posterior
 from .evaluate import ActiveCommunities, Evaluation
+from .fit_set import fit_set
 from .fitted import Fit, NodePosterior
 from .generate import generate_prior
 from .geweke import geweke_test
@@ -52,13 +53,16 @@ from .sbc import SBC, sbc, sbc_fit, sbc_mcmc
 from .sbc_statistics import sbc_statistics
 from .seeds import seeded
 from .selection import compare, truncation_warning
-from .sequential import SequentialFit, SequentialSettings, fit_sequential
+from .sequential import fit_sequential
 from .sequential_bounds import (
     LogLikelihood,
     exact_log_likelihood,
     importance_log_likelihood,
     log_automorphisms,
 )
+from .sequential_fit import SequentialFit
+from .sequential_settings import OrderedSettings, SequentialSettings
+from .set_recipe import SetRecipe
 from .settings import FitSettings
 from .training import fit
 
@@ -81,9 +85,11 @@ __all__ = [
     "MutualInformation",
     "NodePosterior",
     "NumberOfCommunities",
+    "OrderedSettings",
     "Recipe",
     "SequentialFit",
     "SequentialSettings",
+    "SetRecipe",
     "Steering",
     "align_draws",
     "align_posterior",
@@ -98,6 +104,7 @@ __all__ = [
     "fit_ordered",
     "fit_recipe",
     "fit_sequential",
+    "fit_set",
     "from_netcdf",
     "generate_prior",
     "geweke_test",
