@@ -8,6 +8,7 @@ from .alignment import (
     overlap_with,
     relabel_draws,
 )
+from .checkpoint import has_checkpoint
 from .checks import Check, Checks, posterior_predictive_check
 from .classify import Classification
 from .communities import (
@@ -27,7 +28,7 @@ from .fit_set import fit_set
 from .fitted import Fit, NodePosterior
 from .generate import generate_prior
 from .geweke import geweke_test
-from .graph_metrics import isomorphism_classes, mmd, novelty, uniqueness, valid
+from .graph_metrics import family_of, isomorphism_classes, mmd, novelty, uniqueness, valid
 from .guide_quality import GuideQuality, guide_quality
 from .importance import log_importance_weights
 from .job import join_job
@@ -36,6 +37,7 @@ from .latent_metrics import (
     MutualInformation,
     Steering,
     draw_graphs,
+    encode_graphs,
     mutual_information,
     principal_axis,
     steer,
@@ -62,6 +64,7 @@ from .sequential_bounds import (
 )
 from .sequential_fit import SequentialFit
 from .sequential_settings import OrderedSettings, SequentialSettings
+from .set_evaluation import SetEvaluation, evaluate_set
 from .set_recipe import SetRecipe
 from .settings import FitSettings
 from .training import fit
@@ -89,6 +92,7 @@ __all__ = [
     "Recipe",
     "SequentialFit",
     "SequentialSettings",
+    "SetEvaluation",
     "SetRecipe",
     "Steering",
     "align_draws",
@@ -97,8 +101,11 @@ __all__ = [
     "compare",
     "disjoint_scores",
     "draw_graphs",
+    "encode_graphs",
     "enumerate_posterior",
+    "evaluate_set",
     "exact_log_likelihood",
+    "family_of",
     "fit",
     "fit_mcmc",
     "fit_ordered",
@@ -109,6 +116,7 @@ __all__ = [
     "generate_prior",
     "geweke_test",
     "guide_quality",
+    "has_checkpoint",
     "importance_log_likelihood",
     "isomorphism_classes",
     "join_job",

@@ -73,6 +73,9 @@ class SetRecipe:
         Raises:
             ValueError: another model.
         """
+        if model.upper() not in _STORIES:
+            known = ", ".join(name.lower() for name in _STORIES)
+            raise ValueError(f"there is no model {model!r:.60} of many graphs; known are {known}")
         largest = 2 * int(graphs.num_nodes.max())
         story = {"name": model.upper(), "hidden": 16, "rounds": 1, "max_nodes": max(40, largest)}
         size = 50 if model == "sgvae" or len(graphs) < 1_000 else 200
@@ -96,8 +99,15 @@ class SetRecipe:
         return cls(story, {}, {"epochs": epochs, "batch_size": size, "learning_rate": 1e-2})
 
     @classmethod
-    def read(cls, path: str | Path) -> SetRecipe:
+    def read(cls, path: str | Path, graphs: GraphSet, model: str | None = None) -> SetRecipe:
         """A recipe from a TOML or JSON file with the tables story, guide and fit (settings.json of a run is one).
+
+        What the file leaves open is as :meth:`default` has it.
+
+        Arguments:
+            path: the file.
+            graphs: what will be fitted.
+            model: sgvae or sggn, if the file does not name the story.
 
         Raises:
             InferenceError: the file is missing or cannot be read.
@@ -105,8 +115,11 @@ class SetRecipe:
         """
         path = Path(path)
         found = read_tables(path)
+        name = str(found["story"].get("name", model)).lower()
         try:
-            return cls(**found)
+            if model is not None and name != model:
+                raise ValueError(f"it is a recipe for {name}, not for {model}")
+            return cls.default(name, graphs).override(**found)
         except ValueError as error:
             raise ValueError(f"{path.name}: {error}") from None
 
