@@ -87,6 +87,9 @@ def fit_set(name: str, options: dict[str, Any], given: Collection[str]) -> None:
             f"{_flag(foreign[0])} is for stories of one graph; of many graphs take --epochs, --batch-size, --order "
             "(sggn), --learning-rate, --seed, --device, or a --recipe for what story and guide have"
         )
+    draws = 1_000 if options["draws"] is None else options["draws"]
+    if draws < 1:
+        raise ValueError(f"--draws is at least 1, not {draws}")
     graphs = _read(name, options)
     plan = _plan(graphs, options)
     folder = options["out"] or Path("runs") / run_name(graphs.title)
@@ -117,9 +120,7 @@ def fit_set(name: str, options: dict[str, Any], given: Collection[str]) -> None:
         fitted.save(folder)
         if not silent:
             errors().print("fitted; draws from the prior, pictures and report follow")
-        page, _ = plots.write_set_results(
-            fitted, folder, draws=options["draws"] or 1_000, reproduce=command()
-        )
+        page, _ = plots.write_set_results(fitted, folder, draws=draws, reproduce=command())
     numbers = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))
     if options["as_json"]:
         print_json({"folder": str(folder), "report": str(page), **numbers})

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from click.core import ParameterSource
 
 __all__ = [
     "Among",
@@ -81,11 +80,9 @@ def dataset_names() -> list[str]:
 
 def options_given(context: typer.Context) -> set[str]:
     """The parameters that stand on the command line."""
-    return {
-        name
-        for name in context.params
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    }
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    # by its name: typer brings a click of its own, whose enumeration is not click's
+    return {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
 def complete_graph(incomplete: str) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..data import GraphSet
+from ..models.base import check_count
 from ..models.sgvae import SGVAE
 from .graph_metrics import Statistic, family_of, isomorphism_classes, mmd, valid
 from .latent_metrics import (
@@ -20,12 +21,14 @@ from .latent_metrics import (
     steer,
 )
 from .seeds import seeded
+from .sequential_bounds import importance_log_likelihood
 from .sequential_fit import SequentialFit
 
 __all__ = ["SetEvaluation", "evaluate_set"]
 
 _STATISTICS: tuple[Statistic, ...] = ("degree", "clustering", "spectral")
 _LATENTS, _EACH = 300, 50  # draws for the mutual information
+_WEIGHTS = 200  # importance draws a graph
 _FEW = 50  # more classes than this are too many to tell their shares
 
 
@@ -43,6 +46,9 @@ class SetEvaluation:
             "spectral"), as :func:`~graphlore.inference.mmd`.
         mmd_halves: the same between two random halves of the observed graphs: about what could be reached; NaN for
             fewer than four graphs.
+        log_class: mean log p of an observed graph, however numbered, by importance sampling (in expectation too low).
+            Of stories with a latent, and of cycles and grids only: elsewhere symmetries may be too many to count.
+        log_class_shares: the same under the law that has exactly the shares of the observed set.
         information: I(z; x) of the story, None without a latent.
         information_of: what x stands for in it: "isomorphism class", or "number of nodes" where there are too many
             classes to tell their shares.
@@ -56,6 +62,8 @@ class SetEvaluation:
     novel: float
     mmd: dict[str, float]
     mmd_halves: dict[str, float]
+    log_class_shares: float
+    log_class: float | None = None
     information: MutualInformation | None = None
     information_of: str | None = None
     steering: Steering | None = None
@@ -90,11 +98,12 @@ def evaluate_set(
     observed = fit.graphs
     if observed is None:
         raise ValueError("there is nothing to compare draws with: the fit does not have its graphs")
+    check_count("draws", draws, "the number of graphs drawn")
     drawn = fit.generate(draws, seed)
     wanted = fit.settings.seed if seed is None else seed
     family = family_of(observed)
     known, new = isomorphism_classes(observed, drawn)
-    information = steering = about = None
+    information = steering = about = log_class = None
     if isinstance(fit.story, SGVAE):
         few = len(np.unique(known)) <= _FEW
         about = "isomorphism class" if few else "number of nodes"
@@ -102,7 +111,11 @@ def evaluate_set(
         with seeded(wanted, next(fit.story.parameters()).device), torch.no_grad():
             information = mutual_information(fit.story, _LATENTS, _EACH, classes)
             steering = steer(fit.story, principal_axis(fit.pair, observed))
-    told = SetEvaluation(
+            if family in ("cycle", "grid") and fit.pair.destructor.latent == "normal":
+                told = importance_log_likelihood(fit.pair, observed, _WEIGHTS)
+                log_class = float(told.isomorphism_class.mean())
+    shares = np.unique(known, return_counts=True)[1] / len(known)
+    found = SetEvaluation(
         draws=draws,
         family=family,
         valid=None if family is None else float(valid(drawn, family).mean()),
@@ -110,11 +123,13 @@ def evaluate_set(
         novel=float(1.0 - np.isin(new, known).mean()),
         mmd={name: mmd(drawn, observed, name) for name in _STATISTICS},
         mmd_halves=_halves(observed, wanted),
+        log_class_shares=float((shares * np.log(shares)).sum()),
+        log_class=log_class,
         information=information,
         information_of=about,
         steering=steering,
     )
-    return told, drawn
+    return found, drawn
 
 
 def _halves(graphs: GraphSet, seed: int) -> dict[str, float]:

@@ -70,8 +70,9 @@ def graph_sizes(
 def latent_map(latents: Any, graphs: Sequence[Graph], ax: Axes | None = None) -> Axes:
     """Draw where the guide puts each graph of a set in the latent space, coloured by its number of nodes.
 
-    A latent of one dimension is laid out against the number of nodes, a larger one on its first two principal
-    components. Points are posterior means, lines one standard deviation to each side.
+    A latent of one dimension is laid out against the number of nodes, graphs of one size a little
+    apart; a larger one on its first two principal components. Points are posterior means, lines one
+    standard deviation to each side.
 
     Args:
         latents: Draws of z for each graph, shape ``(draws, G, D)``, as
@@ -115,7 +116,7 @@ def latent_map(latents: Any, graphs: Sequence[Graph], ax: Axes | None = None) ->
         told = f" of {z.shape[2]} dimensions"
     ax.add_collection(LineCollection(bars, colors=st.FAINT, lw=0.9, zorder=1))
     points = ax.scatter(
-        *places.T, c=sizes, cmap="viridis_r", s=26, edgecolors="white", linewidths=0.5, zorder=2
+        *places.T, c=sizes, cmap="viridis_r", s=26, edgecolors=st.GREY, linewidths=0.4, zorder=2
     )
     st.colorbar(points, "nodes", ax, ticks=MaxNLocator(6, integer=True))
     ax.grid(color=st.FAINT, lw=0.6)

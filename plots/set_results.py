@@ -34,6 +34,11 @@ from .training import epochs
 
 __all__ = ["set_facts", "write_set_results"]
 
+#: what the latent may tell of a draw
+_TOLD = {
+    "isomorphism class": "which graph is built, however its nodes are numbered",
+    "number of nodes": "how many nodes it will have",
+}
 #: what graphs of a family are called
 _FAMILIES = {"cycle": "rings", "tree": "trees", "grid": "grids", "planar": "connected and planar"}
 
@@ -154,7 +159,7 @@ def _numbers(fit: SequentialFit, found: SetEvaluation) -> list[tuple[str, Any, s
             (
                 "ELBO",
                 _late(fit, "elbo"),
-                "nats a graph; lower bound on log p of a graph, the orders in which it can be built added up",
+                "nats a graph; lower bound on log p with all orders of building it added up, so that it may be above 0",
             ),
             (
                 "KL of the latent",
@@ -174,6 +179,15 @@ def _numbers(fit: SequentialFit, found: SetEvaluation) -> list[tuple[str, Any, s
                 "log p",
                 _late(fit, "log_prob"),
                 f"nats a graph, of building it in {fit.settings.order} order, edges too",
+            )
+        )
+    if found.log_class is not None:
+        rows.append(
+            (
+                "log p of a graph",
+                round(found.log_class, 3),
+                "nats a graph, however its nodes are numbered, by importance sampling; a law with exactly the shares "
+                f"of the observed set has {found.log_class_shares:.3f}".replace("-", "−"),
             )
         )
     if found.family is not None and found.valid is not None:
@@ -212,8 +226,8 @@ def _numbers(fit: SequentialFit, found: SetEvaluation) -> list[tuple[str, Any, s
             (
                 "mutual information",
                 round(told.estimate, 3),
-                f"nats; what the latent tells of the {found.information_of} of a draw, of {told.entropy:.3g} that "
-                f"there are to tell; a bias of {told.bias:.2g} is taken off, standard error {told.error:.2g}",
+                f"nats; what the latent tells of {_TOLD[found.information_of or '']}, of {told.entropy:.3g} "
+                f"that there are to tell; a bias of {told.bias:.2g} is taken off, standard error {told.error:.2g}",
             ),
             (
                 "steering",
@@ -236,23 +250,21 @@ def _summary(fit: SequentialFit, observed: GraphSet, found: SetEvaluation) -> li
     if kind == "connected and planar":
         kind = "connected planar graphs"
     sizes = f"{low} nodes" if low == high else f"{low} to {high} nodes"
-    learned = f"The model learned from {len(observed):,} {kind} of {sizes} to build such graphs node by node"
+    sentence = f"Shown {len(observed):,} {kind} of {sizes}, the model builds graphs node by node"
     if found.valid is not None:
-        sentences = [f"{learned}: of {found.draws:,} that it drew, {found.valid:.1%} are {kind}."]
-    else:
-        sentences = [f"{learned}."]
+        sentence += f": of {found.draws:,} that it drew, {found.valid:.1%} are {kind}"
+    sentences = [f"{sentence}."]
     fresh = f"{found.novel:.0%} of the draws are graphs that it was not shown"
-    repeated = f"{round(found.unique * found.draws):,} of the draws differ from each other"
+    repeated = f"there are {round(found.unique * found.draws):,} different ones among them"
     sentences.append(f"{fresh}; {repeated}.")
     if found.information is not None and found.steering is not None:
         share = found.information.estimate / max(found.information.entropy, 1e-9)
         rank = abs(found.steering.spearman)
         steers = "steers" if rank > 0.9 else ("moves" if rank > 0.5 else "hardly moves")
         walk = found.steering.sizes
-        what = f"the {found.information_of}"
         sentences.append(
             f"The latent {steers} the size of what is built, from {walk.min():.3g} to {walk.max():.3g} nodes on "
-            f"average; it holds {max(0.0, share):.0%} of what there is to know of {what} of a draw."
+            f"average; it tells {max(0.0, share):.0%} of {_TOLD[found.information_of or '']}."
         )
     return sentences
 
