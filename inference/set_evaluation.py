@@ -27,7 +27,7 @@ from .sequential_fit import SequentialFit
 __all__ = ["SetEvaluation", "evaluate_set"]
 
 _STATISTICS: tuple[Statistic, ...] = ("degree", "clustering", "spectral")
-_LATENTS, _EACH = 300, 50  # draws for the mutual information
+_LATENTS, _EACH = 200, 50  # draws for the mutual information
 _WEIGHTS = 200  # importance draws a graph
 _FEW = 50  # more classes than this are too many to tell their shares
 
