@@ -29,7 +29,7 @@ def run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     with gl.inference.seeded(seed):
         story = gl.models.SGGN(options.hidden, rounds=options.rounds)
     cpu = time.process_time()
-    history = gl.inference.fit_ordered(
+    fit = gl.inference.fit_ordered(
         story,
         graphs,
         "breadth-first",
@@ -44,7 +44,7 @@ def run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     return {
         "seed": seed,
         "valid": float(gl.inference.valid(drawn, options.family).mean()),
-        "nll": -history["log_prob"][-1],
+        "nll": -fit.history["log_prob"][-1],
         "cpu_seconds_an_epoch": cpu / options.epochs,
         "cpu_seconds": cpu,
     }

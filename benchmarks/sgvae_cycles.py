@@ -6,7 +6,9 @@
 Fits SGVAE and its destructor to 100 cycles with an objective that is not the ELBO (``--information`` and
 ``--marginal`` weigh two more terms), and judges the story alone: valid cycles in 1,000 draws from the prior; -log p
 per isomorphism class of the cycles of 5 to 14 nodes, each once (uniform lengths), by IWAE and by the frequencies
-among 20,000 draws; mutual information of z and x; mean length along the latent axis. No seed is dropped.
+among 20,000 draws; mutual information of z and x; mean length along the latent axis. And cycles of 15 to 20 nodes,
+longer than any that was seen: asked for by z, which goes on along the axis past its long end until draws are that
+long, and by the number of nodes, given z of that end or of the prior. No seed is dropped.
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ import networkx as nx
 import numpy as np
 import torch
 from by_seed import run_seeds
+from pyro import poutine
 
 import graphlore as gl
 
 LENGTHS = range(5, 15)
+LONGER = range(15, 21)
 
 
 def length_classes(graphs: gl.data.GraphSet) -> np.ndarray:
@@ -41,7 +45,8 @@ def evaluate(fit: gl.inference.SequentialFit, graphs: gl.data.GraphSet) -> dict[
     rings = gl.data.GraphSet.from_networkx([nx.cycle_graph(n) for n in LENGTHS])
     bound = gl.inference.importance_log_likelihood(pair, rings, 4000)
     information = gl.inference.mutual_information(story, 500, 50, length_classes)
-    steering = gl.inference.steer(story, gl.inference.principal_axis(pair, graphs))
+    axis = gl.inference.principal_axis(pair, graphs)
+    steering = gl.inference.steer(story, axis)
     return {
         "valid": valid,
         "valid_of_20000": float(np.mean(many > 0)),
@@ -56,6 +61,39 @@ def evaluate(fit: gl.inference.SequentialFit, graphs: gl.data.GraphSet) -> dict[
         "spearman": abs(steering.spearman),  # an axis has no sign
         "span": steering.span,
         "sizes": steering.sizes.round(2).tolist(),
+        **longer(story, axis, steering),
+    }
+
+
+def forced(story: gl.models.SGVAE, z: torch.Tensor, sizes: torch.Tensor) -> gl.data.GraphSet:
+    """Draws (B,) given z (B, D) and the numbers of nodes (B,)."""
+    steps = range(1, int(sizes.max()) + 1)
+    data = {f"add_node_{t}": (sizes > t).float() for t in steps}
+    with torch.no_grad():
+        batch = poutine.condition(story, data={"z": z, **data})(None, len(z))
+    return gl.data.GraphSet.from_batch(batch)
+
+
+def longer(
+    story: gl.models.SGVAE, axis: torch.Tensor, steering: gl.inference.Steering, draws: int = 2000
+) -> dict[str, float]:
+    """Valid shares among cycles longer than any that was seen."""
+    end = float(steering.positions[steering.sizes.argmax()])
+    way = torch.linspace(end, end + np.sign(end) * 3.0, 60).repeat_interleave(100)[:, None] * axis
+    drawn = gl.inference.draw_graphs(story, way)
+    long = np.isin(drawn.num_nodes.numpy(), LONGER)
+    sizes = torch.tensor(list(LONGER)).repeat(-(-draws // len(LONGER)))[:draws]
+
+    def share(z: torch.Tensor) -> float:
+        return float(gl.inference.valid(forced(story, z, sizes), "cycle").mean())
+
+    return {
+        "longer_by_z": float(
+            (gl.inference.valid(drawn, "cycle") & long).sum() / max(1, long.sum())
+        ),
+        "longer_drawn": int(long.sum()),
+        "longer_forced_end": share((end * axis).expand(draws, -1)),
+        "longer_forced_prior": share(story.prior().sample((draws,))),
     }
 
 
@@ -126,6 +164,8 @@ def main() -> None:
         "information": "I(z; x), nats",
         "spearman": "Spearman",
         "span": "range of mean lengths",
+        "longer_by_z": "15 to 20 nodes, by z",
+        "longer_forced_end": "the same, by number",
         "cpu_seconds_an_epoch": "CPU-s an epoch",
     }
     run_seeds(lambda seed: run(seed, options), options.seeds, options.out, "sgvae_cycles", columns)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import AsJson, Header, complete_graph
+from .data_set import look_at_set
+from .options import AsJson, EdgeTypes, Header, NodeTypes, complete_graph, options_given
 from .output import print_json, print_numbers, print_table, say
 from .runs import names_of
 
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
 
 
 def data(
+    context: typer.Context,
     graph: Annotated[
         str | None,
         typer.Argument(
-            help="A known name or a graph file; without it the known ones are listed.",
+            help="A known name, a graph file, or an .npz file of a set; without it the known ones are listed.",
             show_default=False,
             autocompletion=complete_graph,
         ),
@@ -31,9 +33,11 @@ def data(
         bool, typer.Option("--weights", help="Read edge weights (a third column).")
     ] = False,
     header: Header = None,
+    node_types: NodeTypes = None,
+    edge_types: EdgeTypes = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the known datasets, or look at a graph before fitting: what was understood, and which stories suit.
+    """List the known datasets, or look at a graph or a set before fitting: what was understood, which stories suit.
 
     Examples:
 
@@ -46,7 +50,8 @@ def data(
     if graph is None:
         known = room.catalogue()
         if as_json:
-            print_json([{"name": name, **facts} for name, facts in known.items()])
+            both = {**known, **room.catalogue_of_sets()}
+            print_json([{"name": name, **facts} for name, facts in both.items()])
             return
         columns = ("name", "nodes", "edges", "features", "classes", "what it is", "needs")
         rows = (
@@ -54,7 +59,24 @@ def data(
             for name, f in known.items()
         )
         print_table(columns, rows, "known datasets; the path of a graph file does too")
+        columns = ("name", "graphs", "nodes", "edges", "about")
+        rows = (
+            [name, *(f[c] for c in columns[1:])] for name, f in room.catalogue_of_sets().items()
+        )
+        print_table(
+            (*columns[:-1], "what it is"), rows, "known sets of graphs; an .npz file does too"
+        )
         return
+    types = {"node_types": node_types, "edge_types": edge_types}
+    if room.holds_set(graph):
+        if wrong := options_given(context) & {"directed", "weights", "header"}:
+            raise ValueError(
+                f"--{min(wrong)} is for files of one graph; {graph} is a set of graphs"
+            )
+        look_at_set(graph, {k: v for k, v in types.items() if v is not None}, as_json)
+        return
+    if wrong := options_given(context) & set(types):
+        raise ValueError(f"--{min(wrong).replace('_', '-')} is for sets of graphs; {graph} is none")
     flags = (("directed", directed), ("weights", weights))
     options: dict[str, Any] = {name: True for name, given in flags if given}
     if header is not None:

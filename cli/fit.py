@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import AsJson, GuideKind, Header, Likelihood, Model, complete_graph, words
+from .fit_set import fit_set, refuse_options_of_sets, refuse_set, tells_sets
+from .options import (
+    AsJson,
+    EdgeTypes,
+    GuideKind,
+    Header,
+    Likelihood,
+    Model,
+    NodeTypes,
+    Order,
+    complete_graph,
+    options_given,
+    words,
+)
 from .output import command, errors, fail, print_json, print_numbers, say
 from .runs import run_name
 
@@ -27,10 +40,11 @@ _GRADIENTS = (
 
 
 def fit(
+    context: typer.Context,
     graph: Annotated[
         str,
         typer.Argument(
-            help="A known name (karate, cora, ...) or a graph file.",
+            help="A known name (karate, cora, ...; cycles, ...), a graph file, or an .npz file of a set of graphs.",
             show_default=False,
             autocompletion=complete_graph,
         ),
@@ -88,6 +102,18 @@ def fit(
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Gradient steps.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over a set of graphs (sgvae, sggn).")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Graphs of a set in a step.")] = None,
+    order: Annotated[
+        Order | None,
+        typer.Option(
+            help="In which sggn is told of a graph's nodes.", show_default="breadth-first"
+        ),
+    ] = None,
+    node_types: NodeTypes = None,
+    edge_types: EdgeTypes = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of Adam, at the start.")] = None,
     batch_edges: Annotated[
         int | None,
@@ -106,7 +132,13 @@ def fit(
         ),
     ] = False,
     split: Annotated[Path | None, typer.Option(help="npz file with given held-out pairs.")] = None,
-    draws: Annotated[int, typer.Option(help="Posterior draws of the report.")] = 500,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            help="Posterior draws of the report; of a set, graphs drawn from the prior.",
+            show_default="500; 1000 of a set",
+        ),
+    ] = None,
     directed: Annotated[
         bool, typer.Option("--directed", help="Read the file as a directed graph.")
     ] = False,
@@ -126,7 +158,7 @@ def fit(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fit a story to a graph and write settings, weights, history, posterior, pictures and a report.
+    """Fit a story to a graph, or to a set of graphs, and write settings, weights, history, pictures and a report.
 
     Without a recipe: DGLFRM with K = 10, alpha = 2 and a global bias, f of widths 32 and 16, the structured guide,
     exact memberships, 1,500 steps with a KL warm-up of 500. Other models have defaults of their own, which the run's
@@ -142,11 +174,19 @@ def fit(
 
         graphlore fit cora --recipe cora.toml --split cora_split0.npz
 
+        graphlore fit cycles --model sgvae
+
         graphlore fit twitter.npz --free --gradient concrete --batch-edges 8192 --steps 10000
     """
     from .. import data, inference, plots
 
+    given_options = options_given(context)
+    if tells_sets(model, recipe):
+        fit_set(graph, context.params, given_options)
+        return
+    refuse_options_of_sets(given_options)
     kind = model or Model.dglfrm
+    refuse_set(graph, kind.value)
     chosen: dict[str, dict[str, Any]] = {
         "story": {
             _SIZES.get(kind, "truncation"): _size(truncation),
@@ -215,7 +255,11 @@ def fit(
         if not (quiet or as_json):
             errors().print("fitted; drawing from the posterior, pictures and report follow")
         page, _, _ = plots.write_results(
-            fitted, folder, split=held_out, draws=draws, reproduce=command()
+            fitted,
+            folder,
+            split=held_out,
+            draws=500 if draws is None else draws,
+            reproduce=command(),
         )
     numbers = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))
     if as_json:

@@ -14,15 +14,19 @@ import typer
 __all__ = [
     "Among",
     "AsJson",
+    "EdgeTypes",
     "GuideKind",
     "Header",
     "Likelihood",
     "Model",
+    "NodeTypes",
+    "Order",
     "Part",
     "RunFolder",
     "complete_graph",
     "complete_run",
     "dataset_names",
+    "options_given",
     "words",
 ]
 
@@ -34,6 +38,8 @@ class Model(StrEnum):
     sbm = "sbm"
     vgae = "vgae"
     gae = "gae"
+    sgvae = "sgvae"
+    sggn = "sggn"
 
 
 class Part(StrEnum):
@@ -58,10 +64,25 @@ class Among(StrEnum):
     all = "all"
 
 
+class Order(StrEnum):
+    breadth_first = "breadth-first"
+    depth_first = "depth-first"
+    given = "given"
+    random = "random"
+
+
 def dataset_names() -> list[str]:
-    """Names of the known datasets, read without loading torch."""
-    listed = resources.files(__package__.rpartition(".")[0]) / "data" / "catalogue.json"
-    return list(json.loads(listed.read_text("utf-8")))
+    """Names of the known graphs and sets of graphs, read without loading torch."""
+    room = resources.files(__package__.rpartition(".")[0]) / "data"
+    lists = (room / "catalogue.json", room / "families.json")
+    return [name for listed in lists for name in json.loads(listed.read_text("utf-8"))]
+
+
+def options_given(context: typer.Context) -> set[str]:
+    """The parameters that stand on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    # by its name: typer brings a click of its own, whose enumeration is not click's
+    return {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
 def complete_graph(incomplete: str) -> list[str]:
@@ -101,6 +122,14 @@ RunFolder = Annotated[
     typer.Argument(
         help="Folder that `graphlore fit` wrote.", show_default=False, autocompletion=complete_run
     ),
+]
+NodeTypes = Annotated[
+    str | None,
+    typer.Option(help="Of a set's .npz file: the array with the types of the nodes."),
+]
+EdgeTypes = Annotated[
+    str | None,
+    typer.Option(help="Of a set's .npz file: the array with the types of the edges."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Header = Annotated[

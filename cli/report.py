@@ -9,26 +9,38 @@ import typer
 
 from .options import AsJson, RunFolder
 from .output import command, print_json, say
-from .runs import load_run, saved_split
+from .runs import load_any_run, saved_split
 
 
 def report(
     run: RunFolder,
-    draws: Annotated[int, typer.Option(help="Posterior draws.")] = 500,
+    draws: Annotated[
+        int | None,
+        typer.Option(
+            help="Posterior draws; of a fit to a set, graphs drawn from the prior.",
+            show_default="500; 1000 of a set",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write posterior.nc, the pictures and report.html of a run anew.
+    """Write posterior.nc (of a fit to one graph), the pictures and report.html of a run anew.
 
     Example:
 
         graphlore report runs/karate --draws 1000
     """
-    from .. import plots
+    from .. import inference, plots
 
-    split = saved_split(run) if (run / "split.npz").exists() else None
-    page, _, _ = plots.write_results(
-        load_run(run), run, split=split, draws=draws, reproduce=command()
-    )
+    fitted = load_any_run(run)
+    if isinstance(fitted, inference.SequentialFit):
+        page, _ = plots.write_set_results(
+            fitted, run, draws=1_000 if draws is None else draws, reproduce=command()
+        )
+    else:
+        split = saved_split(run) if (run / "split.npz").exists() else None
+        page, _, _ = plots.write_results(
+            fitted, run, split=split, draws=500 if draws is None else draws, reproduce=command()
+        )
     if as_json:
         numbers = json.loads((run / "numbers.json").read_text(encoding="utf-8"))
         print_json({"folder": str(run), "report": str(page), **numbers})

@@ -9,15 +9,29 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # loaded by the commands, not by --help
     from ..data import Graph, Split
-    from ..inference import Fit
+    from ..inference import Fit, SequentialFit
 
-__all__ = ["load_run", "names_of", "run_name", "saved_split"]
+__all__ = ["load_any_run", "load_run", "names_of", "run_name", "saved_split"]
+
+
+def load_any_run(folder: Path) -> Fit | SequentialFit:
+    """The fit in a run's folder, to one graph or to a set of graphs."""
+    from ..inference import Fit, SequentialFit
+    from ..inference.run_files import holds_set
+
+    return SequentialFit.load(folder) if holds_set(folder) else Fit.load(folder)
 
 
 def load_run(folder: Path) -> Fit:
-    """The fit in a run's folder."""
+    """The fit to one graph in a run's folder."""
     from ..inference import Fit
+    from ..inference.run_files import holds_set
 
+    if holds_set(folder):
+        raise ValueError(
+            f"{folder} is a fit to a set of graphs, and this command asks about one graph; evaluate, generate and "
+            "report take such runs"
+        )
     return Fit.load(folder)
 
 

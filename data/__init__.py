@@ -17,7 +17,14 @@ from .files import read_graph, write_npz
 from .graph import Graph
 from .graphbatch import GraphBatch
 from .graphfamilies import cycles, grids, trees
-from .graphset import GraphSet, read_graphset
+from .graphset import GraphSet
+from .graphset_files import (
+    catalogue_of_sets,
+    holds_set,
+    load_set,
+    read_graphset,
+    write_graphset,
+)
 from .matrices import from_biadjacency, from_dense, from_scipy
 from .orders import NodeOrder, canonical_orders, random_orders
 from .simulate import kesten_stigum, planted_features, planted_partition, symmetric_partition
@@ -37,6 +44,7 @@ __all__ = [
     "as_graph",
     "canonical_orders",
     "catalogue",
+    "catalogue_of_sets",
     "cycles",
     "from_biadjacency",
     "from_dense",
@@ -46,9 +54,11 @@ __all__ = [
     "from_scipy",
     "given_split",
     "grids",
+    "holds_set",
     "karate",
     "kesten_stigum",
     "load",
+    "load_set",
     "parse_edge_list",
     "planetoid",
     "planted_features",
@@ -64,5 +74,6 @@ __all__ = [
     "to_networkx",
     "to_pyg",
     "trees",
+    "write_graphset",
     "write_npz",
 ]

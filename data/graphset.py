@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -15,13 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .archives import read_arrays
 from .dyads import as_pairs, orient
 from .graph import Graph
 from .graphbatch import GraphBatch
 from .validation import GraphError, as_array, few, normal_title, plural
 
-__all__ = ["GraphSet", "read_graphset"]
+__all__ = ["GraphSet"]
 
 _log = logging.getLogger(__name__)
 _MOST_NODES = 10_000_000  # of a graph; batches have a square of it
@@ -339,47 +337,6 @@ class GraphSet(Sequence[Graph]):
             title=f"{self.title}[{g}]",
             allow_empty=True,
         )
-
-
-def read_graphset(
-    path: str | Path, *, node_types: str | None = None, edge_types: str | None = None
-) -> GraphSet:
-    """A set of graphs from an ``.npz`` archive (read without pickles).
-
-    The archive holds ``num_nodes`` (G,), ``edge_index`` (2, sum of E) and ``edge_ptr`` (G + 1,) as in
-    :class:`GraphSet`, and perhaps ``graph_labels`` (G,).
-
-    Args:
-        path: The file.
-        node_types: Name of the array (sum of N,) with the node types. Its distinct values, sorted, become 0, 1, ...
-        edge_types: Name of the array (sum of E,) with the edge types. Its distinct values become 1, 2, ...
-
-    Raises:
-        GraphError: If the file cannot be read or lacks an array.
-    """
-    path = Path(path)
-    arrays = read_arrays(path)
-    wanted = ["num_nodes", "edge_index", "edge_ptr", *(n for n in (node_types, edge_types) if n)]
-    if lacking := [name for name in wanted if name not in arrays]:
-        raise GraphError(
-            f"{path.name} lacks {few(lacking)}; it holds {', '.join(sorted(arrays)) or 'nothing'}."
-        )
-
-    def numbered(name: str | None, first: int) -> np.ndarray | None:
-        return None if name is None else np.unique(arrays[name], return_inverse=True)[1] + first
-
-    try:
-        return GraphSet(
-            arrays["num_nodes"],
-            arrays["edge_index"],
-            arrays["edge_ptr"],
-            node_types=numbered(node_types, 0),
-            edge_types=numbered(edge_types, 1),
-            labels=arrays.get("graph_labels"),
-            title=path.stem,
-        )
-    except GraphError as error:
-        raise GraphError(f"{path.name}: {error}") from None
 
 
 def _columns(ptr: Tensor, ids: Tensor) -> Tensor:

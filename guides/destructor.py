@@ -59,6 +59,9 @@ class Destructor(PyroModule):
             ``baseline="guide"`` uses: a "decaying" average, or a "neural" network on the sum of the states of what
             is left.
 
+    Attributes:
+        options: the arguments but the story, as they stand in a recipe.
+
     Raises:
         ValueError: an option outside of what is listed; a point that does not fit the story's z.
     """
@@ -87,6 +90,15 @@ class Destructor(PyroModule):
                 f"a point z is the state of the last node: it needs source='last' and hidden={story.latent}, "
                 f"the story's latent, not source={source!r} and hidden={hidden}"
             )
+        self.options = {
+            "hidden": hidden,
+            "rounds": rounds,
+            "latent": latent,
+            "source": source,
+            "parting": parting,
+            "soft": soft,
+            "baseline": baseline,
+        }
         self.latent, self.source, self.soft, self.baseline = latent, source, soft, baseline
         self.start = nn.Embedding(story.node_types, hidden)
         self.prop = Propagation(hidden, rounds, story.edge_types)

@@ -8,6 +8,7 @@ from .alignment import (
     overlap_with,
     relabel_draws,
 )
+from .checkpoint import has_checkpoint
 from .checks import Check, Checks, posterior_predictive_check
 from .classify import Classification
 from .communities import (
@@ -23,10 +24,19 @@ from .disarm import DisarmELBO
 from .elbo import DyadicELBO, InferenceError
 from .enumeration import Enumeration, enumerate_posterior
 from .evaluate import ActiveCommunities, Evaluation
+from .fit_set import fit_set
 from .fitted import Fit, NodePosterior
 from .generate import generate_prior
 from .geweke import geweke_test
-from .graph_metrics import isomorphism_classes, mmd, novelty, orbit_counts, uniqueness, valid
+from .graph_metrics import (
+    family_of,
+    isomorphism_classes,
+    mmd,
+    novelty,
+    orbit_counts,
+    uniqueness,
+    valid,
+)
 from .guide_quality import GuideQuality, guide_quality
 from .importance import log_importance_weights
 from .job import join_job
@@ -35,6 +45,7 @@ from .latent_metrics import (
     MutualInformation,
     Steering,
     draw_graphs,
+    encode_graphs,
     mutual_information,
     principal_axis,
     steer,
@@ -53,13 +64,17 @@ from .sbc import SBC, sbc, sbc_fit, sbc_mcmc
 from .sbc_statistics import sbc_statistics
 from .seeds import seeded
 from .selection import compare, truncation_warning
-from .sequential import SequentialFit, SequentialSettings, fit_sequential
+from .sequential import fit_sequential
 from .sequential_bounds import (
     LogLikelihood,
     exact_log_likelihood,
     importance_log_likelihood,
     log_automorphisms,
 )
+from .sequential_fit import SequentialFit
+from .sequential_settings import OrderedSettings, SequentialSettings
+from .set_evaluation import SetEvaluation, evaluate_set
+from .set_recipe import SetRecipe
 from .settings import FitSettings
 from .training import fit
 
@@ -82,9 +97,12 @@ __all__ = [
     "MutualInformation",
     "NodePosterior",
     "NumberOfCommunities",
+    "OrderedSettings",
     "Recipe",
     "SequentialFit",
     "SequentialSettings",
+    "SetEvaluation",
+    "SetRecipe",
     "Steering",
     "align_draws",
     "align_posterior",
@@ -92,17 +110,22 @@ __all__ = [
     "compare",
     "disjoint_scores",
     "draw_graphs",
+    "encode_graphs",
     "enumerate_posterior",
+    "evaluate_set",
     "exact_log_likelihood",
+    "family_of",
     "fit",
     "fit_mcmc",
     "fit_ordered",
     "fit_recipe",
     "fit_sequential",
+    "fit_set",
     "from_netcdf",
     "generate_prior",
     "geweke_test",
     "guide_quality",
+    "has_checkpoint",
     "importance_log_likelihood",
     "isomorphism_classes",
     "join_job",

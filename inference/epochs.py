@@ -92,8 +92,8 @@ class EpochCheckpoints:
             yield range(done, settings["epochs"]), start
 
     def save_if_due(self, epoch: int, history: Mapping[str, list[float]]) -> None:
-        """Keep the state after so many epochs, if it is time for it."""
-        if epoch % self.every == 0 or epoch == self.told["settings"]["epochs"]:
+        """Keep the state after so many epochs, if it is time for it: after the first, for there to be one at all."""
+        if epoch == 1 or epoch % self.every == 0 or epoch == self.told["settings"]["epochs"]:
             self.save(epoch, history)
 
     def save(self, epoch: int, history: Mapping[str, list[float]]) -> None:

@@ -23,7 +23,7 @@ from .numbering import fit_numbering, order_in_words
 from .posterior import as_attribute, environment, posterior_data, predictive_number
 from .recipe import Recipe
 from .relaxation import exact_memberships
-from .run_files import read_run, write_run
+from .run_files import put_weights, read_run, told, weights_of, write_run
 from .seeds import seeded
 from .settings import FitSettings
 
@@ -275,7 +275,11 @@ class Fit:
             "environment": self.environment,
         }
         return write_run(
-            folder, settings, _weights(self.story, self.guide), self.history, self.graph
+            folder,
+            settings,
+            weights_of({"story": self.story, "guide": self.guide}),
+            self.history,
+            self.graph,
         )
 
     @classmethod
@@ -308,26 +312,14 @@ class Fit:
             own = "there is no" in str(error)  # in the list of stories or guides
             hint = ". For classes of your own give story= and guide=, made as for the fit" * own
             raise InferenceError(
-                f"{folder / 'settings.json'} does not describe a fit: {_told(error)}{hint}"
+                f"{folder / 'settings.json'} does not describe a fit: {told(error)}{hint}"
             ) from None
         made = {"story": type(story).__name__, "guide": type(guide).__name__}
         if made != kinds:
             raise InferenceError(f"{folder} is a fit of {kinds}, not of {made}")
-        if not _is_history(history):
-            raise InferenceError(
-                f"{folder / 'history.json'} is damaged: no lists of numbers by name"
-            )
-        try:
-            for part, module in (("story", story), ("guide", guide)):
-                assert module is not None
-                module.load_state_dict(
-                    {k.partition(".")[2]: v for k, v in tensors.items() if k.startswith(part + ".")}
-                )
-        except RuntimeError as error:
-            told = " ".join(str(error).split())
-            raise InferenceError(
-                f"{folder / 'weights.safetensors'} does not fit settings.json: {told}"
-            ) from None
+        assert story is not None
+        assert guide is not None
+        put_weights({"story": story, "guide": guide}, tensors, folder)
         return cls(story, guide, graph, given, history, best_step, used)
 
     @contextmanager
@@ -354,21 +346,3 @@ def _of_nodes(story: Any, trace: Any) -> dict[str, Tensor]:
         if story.num_classes is not None:
             found["labels"] = torch.softmax(story.g(z), -1)
     return found
-
-
-def _weights(story: nn.Module, guide: nn.Module) -> dict[str, Tensor]:
-    parts = (("story", story), ("guide", guide))
-    return {f"{part}.{k}": v for part, module in parts for k, v in module.state_dict().items()}
-
-
-def _is_history(found: Any) -> bool:
-    columns = found.values() if isinstance(found, dict) else [None]
-    return all(isinstance(c, list) and all(isinstance(x, int | float) for x in c) for c in columns)
-
-
-def _told(error: Exception) -> str:
-    """What is wrong with settings, in a line."""
-    if isinstance(error, KeyError):
-        return f"it lacks {error}"
-    told = str(error) if isinstance(error, ValueError) else "a value is of a wrong kind"
-    return f"{told:.500}"

@@ -9,7 +9,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import networkx as nx
@@ -21,6 +21,9 @@ from ..data import GraphSet
 
 __all__ = [
     "FAMILIES",
+    "Family",
+    "Statistic",
+    "family_of",
     "isomorphism_classes",
     "mmd",
     "novelty",
@@ -29,6 +32,7 @@ __all__ = [
     "valid",
 ]
 
+Family = Literal["cycle", "tree", "grid", "planar"]
 Statistic = Literal["degree", "clustering", "orbit", "spectral"]
 _BINS = {"clustering": (100, (0.0, 1.0)), "spectral": (200, (-1e-5, 2.0))}
 _WIDTHS = {"degree": 1.0, "clustering": 0.1, "orbit": 30.0, "spectral": 1.0}
@@ -50,7 +54,7 @@ def _is_grid(graph: nx.Graph) -> bool:
 
 
 #: what a graph must be to be valid in each family
-FAMILIES = {
+FAMILIES: dict[Family, Callable[[nx.Graph], bool]] = {
     "cycle": _is_cycle,
     "tree": nx.is_tree,
     "grid": _is_grid,
@@ -58,7 +62,7 @@ FAMILIES = {
 }
 
 
-def valid(graphs: GraphSet, family: Literal["cycle", "tree", "grid", "planar"]) -> np.ndarray:
+def valid(graphs: GraphSet, family: Family) -> np.ndarray:
     """(G,) bool: which graphs are cycles, trees, grids (both sides at least 2), or connected and planar.
 
     Raises:
@@ -67,6 +71,12 @@ def valid(graphs: GraphSet, family: Literal["cycle", "tree", "grid", "planar"]) 
     if family not in FAMILIES:
         raise ValueError(f"family is one of {', '.join(FAMILIES)}, not {family!r}")
     return np.array([bool(FAMILIES[family](graph)) for graph in graphs.to_networkx()])
+
+
+def family_of(graphs: GraphSet) -> Family | None:
+    """The narrowest family that all these graphs are of, or None."""
+    networks = graphs.to_networkx()
+    return next((name for name, of in FAMILIES.items() if all(map(of, networks))), None)
 
 
 def isomorphism_classes(*sets: GraphSet) -> list[np.ndarray]:

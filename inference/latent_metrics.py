@@ -20,6 +20,7 @@ __all__ = [
     "MutualInformation",
     "Steering",
     "draw_graphs",
+    "encode_graphs",
     "mutual_information",
     "principal_axis",
     "steer",
@@ -112,10 +113,17 @@ def mutual_information(
 
 
 @torch.no_grad()
+def encode_graphs(pair: Reordered, graphs: GraphSet, draws: int = 20) -> Tensor:
+    """(draws, G, D) latents from q(z | x) of each graph, on the CPU."""
+    batch = graphs.batch().to(pair.story.prior().base_dist.loc.device).repeat(draws)
+    z = poutine.trace(pair.guide).get_trace(batch).nodes["z"]["value"]
+    return z.view(draws, len(graphs), -1).cpu()
+
+
+@torch.no_grad()
 def principal_axis(pair: Reordered, graphs: GraphSet, draws: int = 10) -> Tensor:
     """(D,) unit vector, the first principal component of latents drawn from q(z | x) for these graphs."""
-    batch = graphs.batch().repeat(draws)
-    z = poutine.trace(pair.guide).get_trace(batch).nodes["z"]["value"]
+    z = encode_graphs(pair, graphs, draws).flatten(0, 1)
     axis = torch.linalg.svd(z - z.mean(0), full_matrices=False)[2][0]
     return axis if axis[axis.abs().argmax()] > 0 else -axis
 
@@ -132,6 +140,7 @@ def steer(
         draws: a point.
     """
     positions = np.linspace(-2.0, 2.0, 21) if positions is None else np.asarray(positions, float)
+    axis = axis.to(story.prior().base_dist.loc)
     points = torch.as_tensor(positions).to(axis)[:, None] * axis / axis.norm()
     sizes = draw_graphs(story, points.repeat_interleave(draws, 0)).num_nodes.double()
     sizes = sizes.view(len(positions), draws)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pyro import poutine
@@ -20,6 +21,8 @@ from ..models.sgvae import check_types
 from .ascent import Ascent
 from .epochs import EpochCheckpoints
 from .job import batches_for, check_shares, join_job, same_everywhere
+from .sequential_fit import SequentialFit
+from .sequential_settings import OrderedSettings
 from .sequential_terms import site_log_probs
 
 __all__ = ["fit_ordered", "log_prob_ordered", "marginal_over_orders"]
@@ -52,18 +55,15 @@ def marginal_over_orders(story: SGGN, graphs: GraphSet, orders: int = 100) -> Te
 def fit_ordered(
     story: SGGN,
     graphs: GraphSet,
-    order: NodeOrder | Literal["random"] = "breadth-first",
+    order: NodeOrder | Literal["random"] | None = None,
     *,
-    epochs: int = 100,
-    batch_size: int = 25,
-    learning_rate: float = 3e-3,
-    clip: float = 10.0,
-    seed: int = 0,
+    settings: OrderedSettings | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
     checkpoint_every: int = 10,
-    callback: Callable[[int, dict[str, list[float]]], None] | None = None,
-) -> dict[str, list[float]]:
+    callback: Callable[[int, SequentialFit], None] | None = None,
+    **options: Any,
+) -> SequentialFit:
     """Maximum likelihood of graphs in a canonical order, or in a fresh uniformly random one a graph and step.
 
     The processes of a ``torchrun`` job share the graphs of every step.
@@ -72,68 +72,55 @@ def fit_ordered(
     Arguments:
         story: trained in place.
         graphs: the data.
-        order: "breadth-first", "depth-first", "given" or "random".
-        epochs: passes over the graphs.
-        batch_size: graphs a step.
-        learning_rate: of Adam; falls to a tenth along a half cosine.
-        clip: largest norm of the gradient.
-        seed: of batches and orders.
-        folder: where a checkpoint goes every ``checkpoint_every`` epochs and at the end; none is written without it.
-            While the fit runs, no other process may write there.
+        order: "breadth-first", "depth-first", "given" or "random", in place of that of ``settings``.
+        settings: or pass its fields as ``options``.
+        folder: where a checkpoint goes after the first epoch, every ``checkpoint_every`` epochs and at the end; none is
+            written without it. While the fit runs, no other process may write there.
         resume: go on from the checkpoint in ``folder``, to the same result as if never interrupted.
         checkpoint_every: epochs between checkpoints.
-        callback: called with (epoch, history) after every epoch, counted from 1.
+        callback: called with (epoch, fit) after every epoch, counted from 1.
+        options: fields of :class:`OrderedSettings`, which replace those of ``settings``.
 
     Returns:
-        means over each epoch: "log_prob" and "seconds" since the start.
+        the fit, its history the means over each epoch: "log_prob" and "seconds" since the start.
 
     Raises:
         ValueError: an unknown order, a number out of range, graphs that do not fit the story.
         InferenceError: a gradient that is not finite; a folder that cannot be written to, or that another process
             writes to; a checkpoint that is missing, damaged or of another fit.
     """
-    check_count("epochs", epochs, "the number of passes over the graphs")
-    check_count("batch_size", batch_size, "the number of graphs a step")
-    for name, value in (("learning_rate", learning_rate), ("clip", clip)):
-        if not value > 0:
-            raise ValueError(f"{name} is positive, not {value}")
-    if order not in ("breadth-first", "depth-first", "given", "random"):
-        raise ValueError(f"order is breadth-first, depth-first, given or random, not {order!r}")
+    if order is not None:
+        options["order"] = order
+    settings = OrderedSettings(**{**asdict(settings or OrderedSettings()), **options})
     batch = graphs.batch()
     check_types(story, batch)
-    if order != "random":
-        batch = batch.reorder(canonical_orders(graphs, order))
+    if settings.order != "random":
+        batch = batch.reorder(canonical_orders(graphs, settings.order))
     device = story.embed.weight.device
     batch = batch.to(device)
     processes = join_job(device)
-    check_shares(processes, len(batch), min(batch_size, len(batch)))
+    size = min(settings.batch_size, len(batch))
+    check_shares(processes, len(batch), size)
     same_everywhere(story.parameters(), processes)
-    steps = epochs * math.ceil(len(batch) / batch_size)
-    ascent = Ascent(story.parameters(), learning_rate, clip, steps)
-    history: dict[str, list[float]] = {"log_prob": [], "seconds": []}
-    settings = {
-        "order": order,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "clip": clip,
-        "seed": seed,
-    }
+    steps = settings.epochs * math.ceil(len(batch) / size)
+    ascent = Ascent(story.parameters(), settings.learning_rate, settings.clip, steps)
+    fit = SequentialFit(story, None, settings, {"log_prob": [], "seconds": []}, graphs)
     checkpoints = EpochCheckpoints(
-        story, ascent, settings, graphs, folder, device, checkpoint_every
+        story, ascent, asdict(settings), graphs, folder, device, checkpoint_every
     )
-    with checkpoints.running(resume, history) as (left, start):
+    with checkpoints.running(resume, fit.history) as (left, start):
         for epoch in left:
             total = 0.0
-            for mine, weight in batches_for(processes, len(batch), batch_size, device):
+            for mine, weight in batches_for(processes, len(batch), size, device):
                 part = batch.select(mine)
-                part = part.reorder(random_orders(part)) if order == "random" else part
+                if settings.order == "random":
+                    part = part.reorder(random_orders(part))
                 log_prob = log_prob_ordered(story, part)
                 ascent.step(weight * log_prob.mean(), epoch + 1)
                 total += float(log_prob.detach().sum())
-            history["log_prob"].append(processes.total([total])[0] / len(batch))
-            history["seconds"].append(time.perf_counter() - start)
+            fit.history["log_prob"].append(processes.total([total])[0] / len(batch))
+            fit.history["seconds"].append(time.perf_counter() - start)
             if callback is not None:
-                callback(epoch + 1, history)
-            checkpoints.save_if_due(epoch + 1, history)
-    return history
+                callback(epoch + 1, fit)
+            checkpoints.save_if_due(epoch + 1, fit.history)
+    return fit

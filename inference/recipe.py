@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import json
-import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +12,12 @@ from .. import guides, models
 from ..data import Graph
 from ..guides.base import NodeGuide
 from ..models.base import graph_kind
-from .elbo import InferenceError
 from .seeds import seeded
 from .settings import FitSettings
+from .tables import TABLES, check_known, named_kinds, options_of, parameters_of, read_tables
 
 __all__ = ["Recipe"]
 
-_TABLES = ("story", "guide", "fit")
 _FEATURE_GUIDES = ("StructuredMeanField", "MeanField")
 #: stories and the guides that pair with them, the first one where none is named
 _GUIDES = {
@@ -91,15 +87,15 @@ class Recipe:
     fit: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in _TABLES:
+        for name in TABLES:
             if not isinstance(getattr(self, name), Mapping):
                 raise ValueError(
                     f"{name} is a table of options and their values, not {getattr(self, name)!r:.60}"
                 )
         story, guide = self._classes()
-        _known("story", self.story, _parameters(story) | _told(story))
+        check_known("story", self.story, parameters_of(story) | _told(story))
         family = guides.MeanField if issubclass(guide, guides.MeanField) else guide
-        _known("guide", self.guide, _parameters(family) | _parameters(guides.GCNEncoder))
+        check_known("guide", self.guide, parameters_of(family) | parameters_of(guides.GCNEncoder))
         self.settings  # noqa: B018 - validates
 
     @classmethod
@@ -137,16 +133,7 @@ class Recipe:
             ValueError: it has an option that the story, the guide or the fit does not know.
         """
         path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8")
-            tables = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-        except FileNotFoundError:
-            raise InferenceError(f"there is no file {path}") from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise InferenceError(f"{path} is no readable recipe: {error}") from None
-        found = {} if not isinstance(tables, dict) else {n: tables.get(n, {}) for n in _TABLES}
-        if not found or not all(isinstance(table, dict) for table in found.values()):
-            raise InferenceError(f"{path} is no recipe: it needs the tables {', '.join(_TABLES)}")
+        found = read_tables(path)
         try:
             return cls(**found)
         except ValueError as error:
@@ -154,12 +141,12 @@ class Recipe:
 
     def override(self, **changes: Mapping[str, Any]) -> Recipe:
         """The same recipe with some options replaced, given by table: ``override(fit={"steps": 100})``."""
-        return Recipe(**{n: {**getattr(self, n), **changes.get(n, {})} for n in _TABLES})
+        return Recipe(**{n: {**getattr(self, n), **changes.get(n, {})} for n in TABLES})
 
     def without(self, table: str, *names: str) -> Recipe:
         """The same recipe with some options of a table left to their defaults."""
         kept = {k: v for k, v in getattr(self, table).items() if k not in names}
-        return Recipe(**{n: kept if n == table else getattr(self, n) for n in _TABLES})
+        return Recipe(**{n: kept if n == table else getattr(self, n) for n in TABLES})
 
     @property
     def settings(self) -> FitSettings:
@@ -173,10 +160,10 @@ class Recipe:
     def build(self, graph: Graph) -> tuple[Any, Any]:
         """(story, guide) for a graph, weights drawn under the fit's seed."""
         story_class, guide_class = self._classes()
-        options = _options(self.story)
+        options = options_of(self.story)
         if options.get("features") is not None and graph.features is not None:
             options.setdefault("num_features", graph.features.shape[1])
-        if "kind" in _parameters(story_class):
+        if "kind" in parameters_of(story_class):
             options.setdefault("kind", graph_kind(graph))
             # as with num_nodes: those of this graph, so that the prior can draw others like it
             options["sides"] = None
@@ -186,18 +173,18 @@ class Recipe:
         if options.get("num_classes") == "auto":
             options["num_classes"] = _classes_of(graph)
         options.pop("num_nodes", None)
-        with seeded(self.settings.seed), _named_kinds():
+        with seeded(self.settings.seed), named_kinds():
             story = story_class(graph.num_nodes, **options).start_at(graph)
-            return story, guide_class(story, graph, **_options(self.guide))
+            return story, guide_class(story, graph, **options_of(self.guide))
 
     def restore(self, graph: Graph) -> tuple[Any, Any]:
         """(story, guide) as described, number of nodes included, for weights to be loaded into."""
         story_class, guide_class = self._classes()
         if "num_nodes" not in self.story:
             raise ValueError("the story does not say num_nodes")
-        with _named_kinds():
-            story = story_class(**_options(self.story))
-            given = _options(self.guide)
+        with named_kinds():
+            story = story_class(**options_of(self.story))
+            given = options_of(self.guide)
             if "initial" not in given:
                 return story, guide_class(story, graph, **given)
             # where the guide started does not matter any more, and a clustering of the graph takes a while
@@ -216,27 +203,10 @@ class Recipe:
         return getattr(models, story), getattr(guides, guide)
 
 
-@contextmanager
-def _named_kinds() -> Iterator[None]:
-    """An option of a wrong kind ("six" for 6) as a ValueError, as one out of range is."""
-    try:
-        yield
-    except TypeError as error:
-        raise ValueError(f"an option of the recipe is of the wrong kind: {error}") from None
-
-
-def _options(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items() if k != "name"}
-
-
-def _parameters(cls: type) -> set[str]:
-    return set(inspect.signature(cls).parameters) - {"story", "graph", "heads", "encoder", "others"}
-
-
 def _told(story: type) -> set[str]:
     """Options that a story passes on to :class:`~graphlore.models.NodeStory`."""
     takes_others = "others" in inspect.signature(story).parameters
-    return _parameters(models.NodeStory) - {"name"} if takes_others else set()
+    return parameters_of(models.NodeStory) - {"name"} if takes_others else set()
 
 
 def _classes_of(graph: Graph) -> int:
@@ -244,10 +214,3 @@ def _classes_of(graph: Graph) -> int:
         raise ValueError(f"num_classes='auto' needs labels, and graph {graph.title!r} has none")
     known = 0 if graph.label_names is None else len(graph.label_names)
     return max(known, int(graph.labels.max()) + 1)
-
-
-def _known(kind: str, table: Mapping[str, Any], known: set[str]) -> None:
-    unknown = sorted(set(table) - known - {"name"})
-    if unknown:
-        shown = ", ".join(f"{name:.40}" for name in unknown[:10])
-        raise ValueError(f"unknown {kind} option(s) {shown}; known are {', '.join(sorted(known))}")

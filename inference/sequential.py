@@ -6,107 +6,25 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..data import GraphSet
-from ..guides.destructor import Destructor, Reordered
+from ..guides.destructor import Destructor
 from ..models.sgvae import SGVAE, check_types
 from .ascent import Ascent
 from .epochs import EpochCheckpoints
 from .job import batches_for, check_shares, join_job, same_everywhere
-from .sequential_terms import Baseline, surrogate, trace_terms
+from .sequential_fit import SequentialFit
+from .sequential_settings import SequentialSettings
+from .sequential_terms import surrogate, trace_terms
 
-__all__ = ["SequentialFit", "SequentialSettings", "fit_sequential"]
+__all__ = ["fit_sequential"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SequentialSettings:
-    r"""How :func:`fit_sequential` climbs.
-
-    With ``information`` and ``marginal`` 0 and after the warm-up the objective is the ELBO; see
-    :func:`~graphlore.inference.sequential_terms.surrogate`.
-
-    Attributes:
-        epochs: passes over the graphs.
-        batch_size: graphs a step; None takes all of them.
-        orders: sampled construction orders a graph and step.
-        learning_rate: of Adam; falls to a tenth along a half cosine.
-        warmup: epochs over which the weight of the KL terms (that of ``marginal`` among them) rises linearly from 0.
-        information: weight :math:`\alpha` of the mutual-information term.
-        marginal: further weight :math:`\lambda` of KL(q(z) || p(z)). With either the objective is not a bound.
-        baseline: of the REINFORCE terms: "step" or "order", from the other orders of a graph; "guide", the
-            destructor's own; or "none".
-        clip: largest norm of the gradient.
-        seed: of everything random.
-    """
-
-    epochs: int = 400
-    batch_size: int | None = 25
-    orders: int = 4
-    learning_rate: float = 3e-3
-    warmup: int = 100
-    information: float = 0.0
-    marginal: float = 0.0
-    baseline: Baseline = "step"
-    clip: float = 10.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("epochs", 1),
-            ("orders", 1),
-            ("warmup", 0),
-            ("information", 0),
-            ("marginal", 0),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is at least {least}, not {getattr(self, name)}")
-        for name in ("learning_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is positive, not {getattr(self, name)}")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ValueError(f"batch_size is None or at least 1, not {self.batch_size}")
-        if self.baseline not in ("step", "order", "guide", "none"):
-            raise ValueError(
-                f"baseline is 'step', 'order', 'guide' or 'none', not {self.baseline!r}"
-            )
-        if self.baseline in ("step", "order") and self.orders < 2:
-            raise ValueError(f"baseline={self.baseline!r} needs at least two orders a graph")
-
-
-@dataclass
-class SequentialFit:
-    """What came out.
-
-    Attributes:
-        story, guide: trained.
-        settings: as given.
-        history: means over each epoch: "elbo" (the bound itself, whatever was climbed), "log_likelihood", "kl_latent",
-            "order_entropy", "information" (of the guide, within a step's batch), and "seconds" since the start.
-    """
-
-    story: SGVAE
-    guide: Destructor
-    settings: SequentialSettings
-    history: dict[str, list[float]] = field(default_factory=dict)
-
-    @property
-    def pair(self) -> Reordered:
-        """Story and guide as programs with one argument."""
-        return Reordered(self.story, self.guide)
-
-    def attributes(self) -> dict[str, Any]:
-        """The settings, and whether the objective was the ELBO."""
-        return {
-            **asdict(self.settings),
-            "objective_is_elbo": self.settings.information == self.settings.marginal == 0,
-        }
 
 
 def fit_sequential(
@@ -131,8 +49,8 @@ def fit_sequential(
         guide: its destructor.
         graphs: the data.
         settings: or pass its fields as ``options``.
-        folder: where a checkpoint goes every ``checkpoint_every`` epochs and at the end; none is written without it.
-            While the fit runs, no other process may write there.
+        folder: where a checkpoint goes after the first epoch, every ``checkpoint_every`` epochs and at the end; none is
+            written without it. While the fit runs, no other process may write there.
         resume: go on from the checkpoint in ``folder``, to the same result as if never interrupted.
         checkpoint_every: epochs between checkpoints.
         callback: called with (epoch, fit) after every epoch, counted from 1.
@@ -155,7 +73,7 @@ def fit_sequential(
         )
     device = story.prior().base_dist.loc.device
     batch = batch.to(device)
-    fit = SequentialFit(story, guide, settings)
+    fit = SequentialFit(story, guide, settings, graphs=graphs)
     pair = fit.pair
     processes = join_job(device)
     size = len(batch) if settings.batch_size is None else min(settings.batch_size, len(batch))

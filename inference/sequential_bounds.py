@@ -88,7 +88,7 @@ def importance_log_likelihood(
         )
     if draws < 1 or not 0.0 <= defence < 1.0:
         raise ValueError(f"needs draws >= 1 and 0 <= defence < 1, not {draws} and {defence}")
-    batch = graphs.batch()
+    batch = graphs.batch().to(pair.story.prior().base_dist.loc.device)
     weights, bounds = [], []
     done = 0
     while done < draws:

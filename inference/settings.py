@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-__all__ = ["FitSettings", "Gradient"]
+__all__ = ["FitSettings", "Gradient", "check_device"]
 
 Gradient = Literal[
     "dyadic",
@@ -155,7 +155,7 @@ class FitSettings:
                 getattr(self, name),
                 f"one of {choices}",
             )
-        _check_device(self.device)
+        check_device(self.device)
 
     def kl_weight_at(self, step: int) -> float:
         """Weight of the divergence in step 0, 1, ..."""
@@ -206,7 +206,12 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _check_device(device: object) -> None:
+def check_device(device: object) -> None:
+    """Refuse a device that is not here.
+
+    Raises:
+        ValueError: as said.
+    """
     try:
         found = torch.device(device)  # type: ignore[call-overload]
     except (RuntimeError, TypeError, ValueError):

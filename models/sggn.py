@@ -48,6 +48,9 @@ class SGGN(PyroModule):
         node_types: number of node types.
         max_nodes: draws stop at this many nodes.
 
+    Attributes:
+        options: the arguments, as they stand in a recipe.
+
     Raises:
         ValueError: a size out of range.
     """
@@ -70,6 +73,13 @@ class SGGN(PyroModule):
             node_types=node_types,
             max_nodes=max_nodes,
         )
+        self.options = {
+            "hidden": hidden,
+            "rounds": rounds,
+            "edge_types": edge_types,
+            "node_types": node_types,
+            "max_nodes": max_nodes,
+        }
         self.hidden, self.max_nodes = hidden, max_nodes
         self.edge_types, self.node_types = edge_types, node_types
         self.prop = Propagation(hidden, rounds, edge_types)
@@ -181,6 +191,22 @@ class SGGN(PyroModule):
             return batch
         types = torch.stack(kinds, 1) if self.node_types > 1 else None
         return graphs_of_rows(rows, num_nodes, types)
+
+    def equations(self) -> str:
+        """The story as told with these options, a formula a line, site names in backquotes."""
+        kinds = "the types of a node" if self.node_types > 1 else "a node"
+        partners = "the nodes u before v" + (" and edge types" if self.edge_types > 1 else "")
+        return "\n".join(
+            [
+                f"For t = 0, 1, ..., draws to {self.max_nodes} nodes:",
+                f"tau_t ~ Categorical(softmax(f_{{an}}(h_G))) over {kinds} and NO NODE, not the first   `add_node_t`",
+                "h_v = R_{init}(h_G, tau_t), and for k = 0, 1, ...:",
+                "more_{tk} ~ Bernoulli(sigma(f_{ae}(h_G, h_v))), on to the next node if it is 0   `add_edge_t_k`",
+                f"u_{{tk}} ~ Categorical(softmax(f_s(h_u, h_v))) over {partners}   `partner_t_k`",
+                "before every node and after every edge h = prop(h), message passing in "
+                f"{self.options['rounds']} rounds, and h_G = R(h), which is 0 of no nodes; H = {self.hidden}",
+            ]
+        ).replace(" 1 rounds", " 1 round")
 
     def observed_type(self, batch: GraphBatch, t: int) -> Tensor:
         """(B,) the type of node t, or ``node_types`` where there is no such node."""

@@ -55,6 +55,9 @@ class SGVAE(PyroModule):
         node_types: number of node types.
         max_nodes: draws from the prior stop at this many nodes.
 
+    Attributes:
+        options: the arguments, as they stand in a recipe.
+
     Raises:
         ValueError: a size out of range.
     """
@@ -82,6 +85,14 @@ class SGVAE(PyroModule):
         )
         if latent > hidden:
             raise ValueError(f"latent={latent} does not fit into h_0: at most hidden={hidden}")
+        self.options = {
+            "hidden": hidden,
+            "latent": latent,
+            "rounds": rounds,
+            "edge_types": edge_types,
+            "node_types": node_types,
+            "max_nodes": max_nodes,
+        }
         self.hidden, self.latent, self.max_nodes = hidden, latent, max_nodes
         self.edge_types, self.node_types = edge_types, node_types
         self.prop = Propagation(hidden, rounds, edge_types)
@@ -243,6 +254,26 @@ class SGVAE(PyroModule):
         """p(z)."""
         zero = self.f_ae.out.weight.new_zeros(self.latent)
         return dist.Normal(zero, zero + 1.0).to_event(1)
+
+    def equations(self) -> str:
+        """The story as told with these options, a formula a line, site names in backquotes."""
+        first = (
+            "h_0 = z" if self.latent == self.hidden else f"h_0 = (z, 0, ..., 0), H = {self.hidden}"
+        )
+        kinds = "an edge" if self.edge_types == 1 else f"an edge of {self.edge_types} types"
+        lines = [
+            f"z ~ Normal(0, I_D), D = {self.latent}   `z`",
+            f"{first}, and for t = 1, 2, ...",
+            f"h = prop(h), message passing in {self.options['rounds']} rounds; h_G = R(h)",
+            "add_t ~ Bernoulli(sigma(f_{an}(h_G))), stop if it is 0 "
+            f"(draws at {self.max_nodes} nodes)   `add_node_t`",
+            "h_v = R_{init}(h_G)",
+            "e_{tu} ~ Categorical(softmax(f_{ae}(h_u, h_v, h_G))) over no edge and "
+            f"{kinds}, for all u before v   `edges_t`",
+        ]
+        if self.node_types > 1:
+            lines += ["tau_v ~ Categorical(softmax(f_{type}(h_v))) at the end   `node_types`"]
+        return "\n".join(lines).replace(" 1 rounds", " 1 round")
 
     def sample_types(
         self, batch: GraphBatch | None, final: Tensor, num_nodes: Tensor

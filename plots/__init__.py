@@ -19,6 +19,7 @@ from .embedding import embedding
 from .film import film_strip
 from .gallery import save_all
 from .generated import generated, generated_set
+from .graph_sets import graph_sizes, latent_map, steering
 from .graphs import adjacency
 from .held_out import (
     HeldOutPairs,
@@ -38,7 +39,8 @@ from .ordering import Order, drawing_order, node_order, spectral_order
 from .report import write_report
 from .results import write_results
 from .sbc import sbc
-from .training import active_communities, elbo, running_median
+from .set_results import set_facts, write_set_results
+from .training import active_communities, elbo, epochs, running_median
 
 __all__ = [
     "STATISTICS",
@@ -54,12 +56,15 @@ __all__ = [
     "drawing_order",
     "elbo",
     "embedding",
+    "epochs",
     "film_strip",
     "formula_html",
     "generated",
     "generated_set",
+    "graph_sizes",
     "held_out",
     "held_out_pairs",
+    "latent_map",
     "link_prediction",
     "membership_comparison",
     "memberships",
@@ -72,10 +77,13 @@ __all__ = [
     "running_median",
     "save_all",
     "sbc",
+    "set_facts",
     "spectral_order",
+    "steering",
     "sticks",
     "strengths",
     "verdict",
     "write_report",
     "write_results",
+    "write_set_results",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,8 +63,6 @@ def save_all(
         ``sticks``, ``embedding``, ``adjacency``, ``generated``, ``posterior_predictive``,
         ``degrees``, ``held_out``.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     grouped = _read.community_site(idata) is not None
     order = node_order(idata) if grouped else None
     probabilities: Any = link_probabilities
@@ -104,11 +102,20 @@ def save_all(
         ),
         "held_out": (ranked, lambda: draw_held_out(*(held_out or ()))),
     }
+    return save_pictures(
+        {name: draw for name, (possible, draw) in wanted.items() if possible}, folder, dpi
+    )
+
+
+def save_pictures(
+    wanted: Mapping[str, Callable[[], Any]], folder: str | Path, dpi: int = 150
+) -> dict[str, Path]:
+    """Draw pictures and write them as PNG: name to file, for what each name's function draws into."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     written: dict[str, Path] = {}
     with plt.ioff():
-        for name, (possible, draw) in wanted.items():
-            if not possible:
-                continue
+        for name, draw in wanted.items():
             axes = draw()
             figure = np.asarray(axes, dtype=object).ravel()[0].figure
             written[name] = folder / f"{name}.png"

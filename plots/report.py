@@ -54,9 +54,12 @@ class Table:
 
 _SECTIONS = {
     "data": ("graph", "data"),
-    "fit": ("elbo", "active_communities"),
+    "fit": ("elbo", "epochs", "active_communities"),
     "posterior": ("communities", "memberships", "strengths", "sticks", "embedding", "adjacency"),
+    "latent": ("latent_map", "steering"),
     "checks": (
+        "generated_set",
+        "graph_sizes",
         "posterior_predictive",
         "degrees",
         "generated",
@@ -68,6 +71,11 @@ _SECTIONS = {
 }
 _ALT = {
     "elbo": "Line chart of the evidence lower bound against the training step.",
+    "epochs": "Line chart of the bound, and of what it is made of, against the epoch.",
+    "latent_map": "Scatter plot of the graphs by their latent, coloured by their number of nodes.",
+    "steering": "Line chart of the mean size of generated graphs along an axis of the latent.",
+    "generated_set": "Two rows of small graphs: observed ones above generated ones.",
+    "graph_sizes": "Bar charts of numbers of nodes and edges, observed graphs above generated ones.",
     "active_communities": "Line chart of mean memberships a node against the training step.",
     "memberships": "Heat map of posterior mean memberships, nodes in rows, communities in columns.",
     "communities": "The graph, each node a pie chart of its posterior memberships.",
@@ -86,6 +94,11 @@ _ALT = {
 }
 _TITLES = {
     "elbo": "The bound",
+    "epochs": "The bound",
+    "latent_map": "Map of the latent",
+    "steering": "Steering",
+    "generated_set": "Observed and generated graphs",
+    "graph_sizes": "Sizes",
     "posterior_predictive": "Graph statistics",
     "degrees": "Degrees",
     "generated": "A generated graph",
@@ -214,6 +227,7 @@ def write_report(
     summary: Sequence[str] = (),
     tables: Sequence[Table] = (),
     guide: str = "",
+    subject: str = "the graph",
 ) -> Path:
     """Write the report of a run as one self-contained HTML page.
 
@@ -238,6 +252,7 @@ def write_report(
         summary: The result in plain sentences, for a reader who does not know the model.
         tables: Further tables, each with its section.
         guide: How close the guide is to the posterior, in words.
+        subject: What was observed, ``"the graph"`` or ``"the graphs"``.
 
     Returns:
         The path of the page.
@@ -283,6 +298,7 @@ def write_report(
         checked=_summary(rows),
         tables=tables,
         guide=guide,
+        subject=subject,
         figures=_figures(pictures or {}),
         reproduce=reproduce,
         warnings=warnings,

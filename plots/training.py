@@ -102,7 +102,9 @@ def elbo(history: Any, ax: Axes | None = None) -> Axes:
     if values.size == 0:
         return st.dress(ax, "ELBO: no finite value yet", xlabel, "ELBO (nats)")
     smooth = running_median(values)
-    ax.plot(steps, values, color=st.BLUE, alpha=0.28, lw=0.8, label="each step", rasterized=True)
+    ax.plot(
+        steps, values, color=st.BLUE, alpha=0.28, lw=0.8, label=f"each {xlabel}", rasterized=True
+    )
     ax.plot(steps, smooth, color=st.BLUE, lw=1.8, label="running median")
     low, high = _limits(values, smooth)
     ax.set_ylim(low, high)
@@ -191,3 +193,66 @@ def active_communities(history: Any, ax: Axes | None = None) -> Axes:
     ax.grid(axis="y", color=st.FAINT, lw=0.6)
     last = f": {running_median(values)[-1]:.2f} at the end" if values.size else ""
     return st.dress(ax, f"Mean memberships per node{last}", "step", "memberships per node")
+
+
+_PARTS = (
+    ("order_entropy", "entropy of the order", st.VERMILLION),
+    ("kl_latent", "KL of the latent", st.GREEN),
+    ("information", "information of the latent in a step", st.PINK),
+)
+
+
+def epochs(history: Any, axes: Any = None) -> np.ndarray:
+    """Draw the bound of a fit to many graphs against the epoch, and below it what it is made of.
+
+    The bound is the ELBO of a story with a guide, and log p of the graphs in their order of a story without; it is
+    drawn as it is, whatever the fit climbed. The parts, in nats too, are the entropy of the order that the guide takes
+    (low: it has settled on a way to build a graph), KL(q(z | x) || p(z)), and how much z tells of which graph of a step
+    it is from.
+
+    Args:
+        history: A fit of ``fit_sequential`` or ``fit_ordered``, or columns of equal length, ``elbo`` or ``log_prob``,
+            and perhaps ``order_entropy``, ``kl_latent`` and ``information``.
+        axes: One axes, or two where there are parts.
+
+    Returns:
+        The axes, shape ``(1,)``, or ``(2,)`` where there are parts.
+
+    Raises:
+        KeyError: If there is neither ``elbo`` nor ``log_prob``.
+    """
+    history = columns(history)
+    name = "elbo" if "elbo" in history else "log_prob"
+    parts = [row for row in _PARTS if row[0] in history]
+    count = 1 + bool(parts)
+    heights = [3, 2][:count]
+    panels = (
+        st.new_grid(count, 1, 6.8, 3.4 + 2.2 * (count - 1), sharex=True, height_ratios=heights)
+        if axes is None
+        else st.given_axes(axes, count)
+    ).ravel()
+    steps, values = _finite(history, name)
+    words = "ELBO" if name == "elbo" else "log p in the order"
+    if values.size == 0:
+        st.dress(panels[0], f"{words}: no finite value yet", "", "nats a graph")
+        return panels
+    smooth = running_median(values)
+    panels[0].plot(steps + 1, values, color=st.BLUE, alpha=0.28, lw=0.8, label="each epoch")
+    panels[0].plot(steps + 1, smooth, color=st.BLUE, lw=1.8, label="running median")
+    panels[0].set_ylim(*_limits(values, smooth))
+    st.legend(panels[0], loc="lower right")
+    last = min(values.size, _window(values.size))
+    end = st.minus(f"{float(np.median(values[-last:])):,.2f}")
+    told = f"{words}: {end} nats a graph (median of the last {last} epochs)"
+    st.dress(panels[0], told, "" if parts else "epoch", "nats a graph")
+    for column, label, color in parts:
+        at, value = _finite(history, column)
+        panels[1].plot(at + 1, value, color=color, lw=1.4, label=label)
+    if parts:
+        st.dress(panels[1], "What it is made of", "epoch", "nats a graph")
+        panels[1].set_ylim(bottom=min(0.0, panels[1].get_ylim()[0]))
+        st.legend(panels[1], loc="upper right")
+        panels[0].label_outer()
+    for panel in panels:
+        panel.grid(axis="y", color=st.FAINT, lw=0.6)
+    return panels

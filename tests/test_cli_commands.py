@@ -196,9 +196,10 @@ def test_runs_that_cannot_be_compared(runs, main):
 
 def test_the_known_datasets():
     rows = told("data")
-    assert [r["name"] for r in rows] == ["karate", "cora", "citeseer", "pubmed"]
+    sets = ["cycles", "trees", "grids"]
+    assert [r["name"] for r in rows] == ["karate", "cora", "citeseer", "pubmed", *sets]
     assert "embedded" in rows[0]["needs"]
-    assert all(name in ok("data").stdout for name in ("karate", "2708", "PyTorch Geometric"))
+    assert all(name in ok("data").stdout for name in ("karate", "2708", "PyTorch Geometric", *sets))
 
 
 def test_a_known_graph_is_described():
@@ -294,7 +295,7 @@ def test_the_tab_key(tmp_path):
 def test_completion_does_not_load_torch():
     code = (
         "import sys\nfrom graphlore.cli import options\n"
-        "assert options.complete_graph('') == ['karate', 'cora', 'citeseer', 'pubmed']\n"
+        "assert options.complete_graph('c') == ['cora', 'citeseer', 'cycles']\n"
         "assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -82,6 +82,6 @@ def test_sequential_stories_train_on_the_card():
     assert devices(story) == devices(guide) == {"cuda"}
     assert all(torch.isfinite(torch.tensor(found.history["elbo"])))
     ordered = gl.models.SGGN(hidden=8).to("cuda")
-    history = fit_ordered(ordered, graphs, epochs=2)
+    history = fit_ordered(ordered, graphs, epochs=2).history
     assert devices(ordered) == {"cuda"}
     assert all(torch.isfinite(torch.tensor(history["log_prob"])))

@@ -49,8 +49,8 @@ def ordered(folder=None, resume=False, at=None, epochs=5, graphs=GRAPHS):
             raise Stop
 
     options = {"folder": folder, "resume": resume, "callback": stop, "checkpoint_every": 2}
-    history = fit_ordered(story, graphs, "random", epochs=epochs, batch_size=4, **options)
-    return story.state_dict(), history
+    found = fit_ordered(story, graphs, "random", epochs=epochs, batch_size=4, **options)
+    return story.state_dict(), found.history
 
 
 @pytest.mark.parametrize("fit", [sequential, ordered])

@@ -128,8 +128,8 @@ def _ordered(folder: Path) -> None:
     resume = (folder / CHECKPOINT).exists()
     graphs = cycles(10, [3, 4], seed=0)
     options: dict[str, Any] = {"folder": folder, "resume": resume, "checkpoint_every": 3}
-    history = fit_ordered(story, graphs, "random", epochs=25, batch_size=4, **options)
-    _keep(folder, story, history)
+    found = fit_ordered(story, graphs, "random", epochs=25, batch_size=4, **options)
+    _keep(folder, story, found.history)
 
 
 def _keep(folder: Path, module: torch.nn.Module, history: dict[str, list[float]]) -> None:

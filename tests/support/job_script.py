@@ -63,7 +63,7 @@ def graph_set(folder: Path) -> dict[str, list[float]]:
             hidden=8
         ).double()  # rounding, which Adam magnifies, is not what is tested
         cycles = gl.data.cycles(8, seed=0)
-        history = gl.inference.fit_ordered(story, cycles, epochs=5, batch_size=4)
+        history = gl.inference.fit_ordered(story, cycles, epochs=5, batch_size=4).history
     # several starts, each with a folder of its own, under one lock
     recipe = gl.inference.Recipe.default("sbm", num_blocks=2).override(fit={"steps": 3})
     gl.inference.fit_recipe(recipe, gl.data.karate(), restarts=2, folder=folder / "starts_of_two")
