@@ -116,7 +116,14 @@ def latent_map(latents: Any, graphs: Sequence[Graph], ax: Axes | None = None) ->
         told = f" of {z.shape[2]} dimensions"
     ax.add_collection(LineCollection(bars, colors=st.FAINT, lw=0.9, zorder=1))
     points = ax.scatter(
-        *places.T, c=sizes, cmap="viridis_r", s=26, edgecolors=st.GREY, linewidths=0.4, zorder=2
+        places[:, 0],
+        places[:, 1],
+        c=sizes,
+        cmap="viridis_r",
+        s=26,
+        edgecolors=st.GREY,
+        linewidths=0.4,
+        zorder=2,
     )
     st.colorbar(points, "nodes", ax, ticks=MaxNLocator(6, integer=True))
     ax.grid(color=st.FAINT, lw=0.6)
