@@ -59,13 +59,12 @@ def data(
             for name, f in known.items()
         )
         print_table(columns, rows, "known datasets; the path of a graph file does too")
-        columns = ("name", "graphs", "nodes", "edges", "about")
-        rows = (
-            [name, *(f[c] for c in columns[1:])] for name, f in room.catalogue_of_sets().items()
+        sets = (
+            [name, *(f[c] for c in ("graphs", "nodes", "edges", "about"))]
+            for name, f in room.catalogue_of_sets().items()
         )
-        print_table(
-            (*columns[:-1], "what it is"), rows, "known sets of graphs; an .npz file does too"
-        )
+        heads = ("name", "graphs", "nodes", "edges", "what it is")
+        print_table(heads, sets, "known sets of graphs; an .npz file does too")
         return
     types = {"node_types": node_types, "edge_types": edge_types}
     if room.holds_set(graph):

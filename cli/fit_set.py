@@ -144,11 +144,11 @@ def _read(name: str, options: dict[str, Any]) -> GraphSet:
 def _plan(graphs: GraphSet, options: dict[str, Any]) -> SetRecipe:
     from .. import inference
 
-    model = None if options["model"] is None else options["model"].value
-    if options["recipe"] is None:
-        plan = inference.SetRecipe.default(model, graphs)
+    model, recipe = options["model"], options["recipe"]
+    if recipe is None:
+        plan = inference.SetRecipe.default(model.value, graphs)
     else:
-        plan = inference.SetRecipe.read(options["recipe"], graphs, model)
+        plan = inference.SetRecipe.read(recipe, graphs, None if model is None else model.value)
     if options["order"] is not None and plan.has_guide:
         raise ValueError("--order is for sggn: of sgvae the guide infers the order")
     chosen = ("epochs", "batch_size", "order", "learning_rate", "seed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,10 @@ from .output import destination, print_json, print_table, say
 from .runs import load_any_run, names_of
 
 if TYPE_CHECKING:
-    from ..data import Graph
+    from ..data import Graph, GraphSet
+
+    #: nodes, the two ends of every edge, and perhaps a value of each
+    _Rows = tuple[int, Sequence[Sequence[Any]], Sequence[Any] | None]
 
 
 def generate(
@@ -65,40 +68,46 @@ def generate(
             else:
                 say(f"{len(drawn):,} graphs: [bold]{path}[/]")
             return
-        ends = drawn.edge_ptr.tolist()
-        kinds = None if drawn.edge_types is None else drawn.edge_types.tolist()
-        third = None
-        if kinds is not None:
-            third = [kinds[a:b] for a, b in itertools.pairwise(ends)]
-        files = _edge_lists(list(drawn), out, "type", third)
+        third, rows = "type", _of_set(drawn)
     else:
-        graphs = fitted.generate(count, "posterior" if source is None else source, seed)
-        weights = [g.weights.tolist() for g in graphs if g.weights is not None]
-        files = _edge_lists(graphs, out, "weight", weights or None)
+        third, rows = "weight", _of_graphs(fitted.generate(count, source or "posterior", seed))
+    files = _edge_lists(rows, out, third)
     if as_json:
         print_json(files)
     else:
         print_table(("file", "nodes", "edges"), (row.values() for row in files))
 
 
-def _edge_lists(
-    graphs: Sequence[Graph], out: Path, third: str, values: Sequence[Sequence[Any]] | None
-) -> list[dict[str, Any]]:
-    """One CSV file a graph, with a third column where there are values a graph and edge."""
+def _of_graphs(graphs: Iterable[Graph]) -> Iterator[_Rows]:
+    for graph in graphs:
+        names = names_of(graph)
+        ends = [(names[a], names[b]) for a, b in graph.edge_index.T.tolist()]
+        yield graph.num_nodes, ends, None if graph.weights is None else graph.weights.tolist()
+
+
+def _of_set(graphs: GraphSet) -> Iterator[_Rows]:
+    """Straight from the set, whose graphs may have one node."""
+    pairs, bounds = graphs.edge_index.T.tolist(), itertools.pairwise(graphs.edge_ptr.tolist())
+    types = None if graphs.edge_types is None else graphs.edge_types.tolist()
+    for nodes, (a, b) in zip(graphs.num_nodes.tolist(), bounds, strict=True):
+        yield nodes, pairs[a:b], None if types is None else types[a:b]
+
+
+def _edge_lists(rows: Iterable[_Rows], out: Path, third: str) -> list[dict[str, Any]]:
+    """One CSV file a graph, with a third column where edges have a value."""
     from ..data.atomic import replacing
 
     out.mkdir(parents=True, exist_ok=True)
     files = []
-    for i, graph in enumerate(graphs):
+    for i, (nodes, ends, values) in enumerate(rows):
         path = out / f"graph_{i:04d}.csv"
-        names = names_of(graph)
         with (
             replacing(path) as partial,
             partial.open("w", encoding="utf-8", newline="") as file,
         ):
             lines = csv.writer(file, lineterminator="\n")
             lines.writerow(["source", "target", *([] if values is None else [third])])
-            for e, (a, b) in enumerate(graph.edge_index.T.tolist()):
-                lines.writerow([names[a], names[b], *([] if values is None else [values[i][e]])])
-        files.append({"file": str(path), "nodes": graph.num_nodes, "edges": graph.num_edges})
+            for e, pair in enumerate(ends):
+                lines.writerow([*pair, *([] if values is None else [values[e]])])
+        files.append({"file": str(path), "nodes": nodes, "edges": len(ends)})
     return files

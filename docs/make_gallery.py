@@ -82,10 +82,16 @@ def cycles(folder: Path) -> None:
     with gl.inference.seeded(1):
         story = gl.models.SGVAE(16, 1)
         guide = gl.guides.Destructor(story)
-        gl.inference.fit_sequential(story, guide, graphs, epochs=120, warmup=40, seed=1)
+        fit = gl.inference.fit_sequential(story, guide, graphs, epochs=120, warmup=40, seed=1)
         drawn = gl.inference.draw_graphs(story, torch.randn(200, 1))
         order = guide(graphs[:1].batch())[0]
+        latents = gl.inference.encode_graphs(fit.pair, graphs)
+        walk = gl.inference.steer(story, gl.inference.principal_axis(fit.pair, graphs))
     save(folder, "generated_set", gl.plots.generated_set(graphs, drawn))
+    save(folder, "epochs", gl.plots.epochs(fit))
+    save(folder, "graph_sizes", gl.plots.graph_sizes(graphs, drawn))
+    save(folder, "latent_map", gl.plots.latent_map(latents, graphs))
+    save(folder, "steering", gl.plots.steering(walk))
     save(folder, "film_cycle", gl.plots.film_strip(graphs[0], order))
 
 

@@ -39,7 +39,7 @@ def graph_sizes(
     Returns:
         The axes, shape ``(2,)``: nodes, edges.
     """
-    panels = st.new_grid(1, 2, 9.6, 3.4, sharey=True).ravel() if axes is None else axes
+    panels = st.new_grid(1, 2, 9.6, 3.4).ravel() if axes is None else axes
     panels = st.given_axes(panels, 2)
     for panel, what in zip(panels, ("nodes", "edges"), strict=True):
         counts = [_counts(graphs, what) for graphs in (observed, sampled)]
@@ -54,6 +54,7 @@ def graph_sizes(
             panel.bar(
                 edges[:-1] + wide / 2, side * share, 0.85 * wide, color=color, label=label, lw=0
             )
+        panel.set_ylim(-1.12 * tallest, 1.4 * tallest)  # room for the legend
         panel.axhline(0.0, color=st.INK, lw=0.8)
         means = " and ".join(f"{values.mean():.1f}" for values in counts)
         st.dress(panel, f"{what.capitalize()} of a graph: {means} on average", what)
@@ -63,7 +64,7 @@ def graph_sizes(
         panel.grid(axis="y", color=st.FAINT, lw=0.6)
         panel.set_axisbelow(True)
     panels[0].set_ylabel("share of the graphs", fontsize=st.LABEL, color=st.INK)
-    st.legend(panels[0], loc="best")
+    st.legend(panels[0], loc="upper left", ncols=2)
     return panels
 
 
@@ -116,7 +117,14 @@ def latent_map(latents: Any, graphs: Sequence[Graph], ax: Axes | None = None) ->
         told = f" of {z.shape[2]} dimensions"
     ax.add_collection(LineCollection(bars, colors=st.FAINT, lw=0.9, zorder=1))
     points = ax.scatter(
-        *places.T, c=sizes, cmap="viridis_r", s=26, edgecolors=st.GREY, linewidths=0.4, zorder=2
+        places[:, 0],
+        places[:, 1],
+        c=sizes,
+        cmap="viridis_r",
+        s=26,
+        edgecolors=st.GREY,
+        linewidths=0.4,
+        zorder=2,
     )
     st.colorbar(points, "nodes", ax, ticks=MaxNLocator(6, integer=True))
     ax.grid(color=st.FAINT, lw=0.6)

@@ -100,7 +100,8 @@ def _write(
 
 
 _CAPTIONS = {
-    "epochs": "The bound after every epoch and its running median, and what it is made of, in nats a graph.",
+    "epochs": "What the model gives the observed graphs after every epoch, and its running median; below, where there "
+    "is a guide, what the bound is made of. In nats a graph.",
     "generated_set": "Some of the observed graphs, and below them some that the model drew; chosen at random.",
     "graph_sizes": "How many nodes and edges graphs have: those observed above the line, those drawn below. A model "
     "that draws the right sizes is its own mirror image.",

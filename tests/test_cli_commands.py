@@ -284,7 +284,7 @@ def test_the_tab_key(tmp_path):
     for run in ("runs/a", "runs/b"):
         (tmp_path / run / "settings.json").write_text("{}")
     assert completed("graphlore fit ka", tmp_path) == ["karate"]
-    assert completed("graphlore data c", tmp_path) == ["cora", "citeseer"]
+    assert completed("graphlore data c", tmp_path) == ["cora", "citeseer", "cycles"]
     assert completed("graphlore report ", tmp_path) == ["runs/a", "runs/b"]
     assert completed("graphlore compare runs/a runs/b", tmp_path) == ["runs/b"]
     assert completed("graphlore fit karate --model dg", tmp_path) == ["dglfrm", "dglfrm-b"]
