@@ -174,7 +174,7 @@ def surrogate(
             # its loss is bounded in slope, as the largest norm of the gradient is for all parameters together
             objective = objective - huber_loss(terms.learned[counts], reward[counts])
             reward = reward - terms.learned.detach()
-        else:
+        elif terms.average is not None:
             reward = _less_average(reward, counts, terms.average)
     elif baseline != "none":
         reward = (reward - reward.mean(-2, keepdim=True)) * (orders / (orders - 1))
