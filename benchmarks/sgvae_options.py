@@ -4,9 +4,7 @@
 
 Control variates of the removals, the soft destructor, parting messages, where z is read from, the two terms that make
 z speak, and the paper's own point. Of every fit: valid cycles of 4,000 draws, -log p per isomorphism class from the
-frequencies among them, mutual information of z and the length, steering, the entropy of the order in the end, and, at
-a tenth of the epochs, the variance of the gradient of the removal scores over what it would be with the default control
-variate (the other orders of a graph, step by step; 40 gradients each).
+frequencies among them, mutual information of z and the length, steering, and the entropy of the order in the end.
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ import torch
 from sgvae_cycles import LENGTHS, length_classes
 
 import graphlore as gl
-from graphlore.inference.sequential_terms import surrogate, trace_terms
 
 STORY = {"hidden": 16, "latent": 1, "rounds": 1}
 GUIDE = {"rounds": 1, "source": "readout"}
@@ -61,26 +58,8 @@ COLUMNS = {
     "information": "I(z; x), nats",
     "span": "range of mean lengths",
     "order_entropy": "order entropy, nats",
-    "noise": "variance of the gradient",
     "cpu_seconds_an_epoch": "CPU-s an epoch",
 }
-
-
-def noise(fit: gl.inference.SequentialFit, graphs: gl.data.GraphSet, baseline: Any) -> float:
-    """Total variance of the gradient of the removal scores, at the parameters as they are."""
-    settings = fit.settings
-    batch = graphs.batch().select(torch.arange(settings.batch_size or len(graphs)))
-    wanted = list(fit.guide.f_r.parameters())
-    rows = []
-    for _ in range(40):
-        value = surrogate(
-            trace_terms(fit.pair, batch, settings.orders),
-            information=settings.information,
-            marginal=settings.marginal,
-            baseline=baseline,
-        )
-        rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(value, wanted)]))
-    return float(torch.stack(rows).double().var(0).sum())
 
 
 def run(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -90,23 +69,11 @@ def run(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         story = gl.models.SGVAE(**{**STORY, **of_story})
         guide = gl.guides.Destructor(story, **{**GUIDE, **of_guide})
     found: dict[str, Any] = {"variant": name, "seed": seed}
-    measured = 0.0
-
-    def look(epoch: int, fit: gl.inference.SequentialFit) -> None:
-        nonlocal measured
-        if epoch == options.epochs // 10:
-            before = time.process_time()
-            state = torch.get_rng_state()
-            own, usual = (noise(fit, graphs, b) for b in (fit.settings.baseline, "step"))
-            found["noise"] = own / usual
-            torch.set_rng_state(state)
-            measured = time.process_time() - before
-
     cpu = time.process_time()
     fit = gl.inference.fit_sequential(
-        story, guide, graphs, callback=look, epochs=options.epochs, seed=seed, **{**FIT, **of_fit}
+        story, guide, graphs, epochs=options.epochs, seed=seed, **{**FIT, **of_fit}
     )
-    found["cpu_seconds_an_epoch"] = (time.process_time() - cpu - measured) / options.epochs
+    found["cpu_seconds_an_epoch"] = (time.process_time() - cpu) / options.epochs
     with gl.inference.seeded(seed):
         lengths = length_classes(
             gl.inference.draw_graphs(story, story.prior().sample((options.draws,)))
