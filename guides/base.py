@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -34,8 +34,15 @@ class NodeGuide(PyroModule):
         encoder: options of :class:`~graphlore.guides.GCNEncoder`.
     """
 
-    #: options for another start of the same fit, where the seed alone would not give one
-    restart: ClassVar[Mapping[str, Any]] = {}
+    @classmethod
+    def restarted(cls, story: type, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What to change in the options for another start of the same fit, where the seed alone would not give one.
+
+        Arguments:
+            story: class of the story.
+            options: of the first start.
+        """
+        return {}
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import pyro
 import pyro.distributions as dist
@@ -55,8 +55,10 @@ class AmortisedCategorical(NodeGuide):
         ValueError: an option outside of what is listed.
     """
 
-    #: a clustering is much the same under every seed
-    restart: ClassVar[Mapping[str, Any]] = {"initial": "random"}
+    @classmethod
+    def restarted(cls, story: type, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Random blocks: a clustering is much the same under every seed."""
+        return {"initial": "random"}
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import pyro
@@ -76,6 +77,12 @@ class MeanField(NodeGuide):
     Raises:
         ValueError: an option outside of what is listed, or two that contradict each other.
     """
+
+    @classmethod
+    def restarted(cls, story: type, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Scattered memberships where the first start is a factorisation, much the same under every seed."""
+        factorised = issubclass(story, LFRM) and not {"initial", "membership_spread"} & set(options)
+        return {"membership_spread": 1.0} if factorised else {}
 
     def __init__(
         self,

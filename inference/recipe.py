@@ -10,7 +10,6 @@ from typing import Any
 
 from .. import guides, models
 from ..data import Graph
-from ..guides.base import NodeGuide
 from ..models.base import graph_kind
 from .seeds import seeded
 from .settings import FitSettings
@@ -48,7 +47,7 @@ _DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "lfrm": {
         "story": {"name": "LFRM", "truncation": 10, "alpha": 2.0, "bias": "global"},
-        "guide": {"name": "StructuredMeanField", "amortised": False, "membership_spread": 1.0},
+        "guide": {"name": "StructuredMeanField", "amortised": False},
         "fit": _EXACT,
     },
     "sbm": {
@@ -152,10 +151,10 @@ class Recipe:
     def settings(self) -> FitSettings:
         return FitSettings.from_dict(dict(self.fit))
 
-    @property
-    def guide_class(self) -> type[NodeGuide]:
-        """The class of the guide."""
-        return self._classes()[1]
+    def restart(self) -> dict[str, Any]:
+        """Options of the guide for another start of the same fit."""
+        story, guide = self._classes()
+        return dict(guide.restarted(story, options_of(self.guide)))
 
     def build(self, graph: Graph) -> tuple[Any, Any]:
         """(story, guide) for a graph, weights drawn under the fit's seed."""

@@ -394,8 +394,6 @@ def test_loading_a_fit_does_not_start_it_anew(tmp_path, monkeypatch, model, opti
     recipe = Recipe.default(model, **options).override(
         guide=start, fit={"steps": 2, "kl_warmup": 0}
     )
-    if model == "lfrm":
-        recipe = recipe.without("guide", "membership_spread")
     fitted = fit_recipe(recipe, karate())
     fitted.save(tmp_path)
 

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from pyro import poutine
 from scipy import stats
 
 import graphlore as gl
@@ -52,6 +53,32 @@ def test_overlapping_communities_are_the_members_of_two_cliques() -> None:
     graph = gl.data.Graph(14, dense.triu().nonzero().T)
     found = factorised_communities(graph, 2).float()
     assert torch.equal(found, members) or torch.equal(found, members.flip(1))
+
+
+def test_a_factorised_start_draws_the_members_that_it_found() -> None:
+    """On a graph of 2,000 nodes sticks are so sure of the shares that their d is of the order of 1e20."""
+    graph = gl.data.planted_partition([40] * 50, np.eye(50) * 0.5, seed=0)
+    story = gl.models.LFRM(2000, 50, 20.0)
+    guide = gl.guides.StructuredMeanField(story, graph, amortised=False)
+    members = factorised_communities(graph, 50)
+    drawn = torch.stack(
+        [
+            poutine.trace(guide).get_trace(graph).nodes["memberships"]["value"].mean(0)
+            for _ in range(20)
+        ]
+    ).mean(0)
+    # a probability of 0.8 for members, and of 1/50 for the others
+    share = members.float().mean(0)
+    assert members.sum() > 1500
+    torch.testing.assert_close(drawn, 0.8 * share + 0.02 * (1.0 - share), atol=0.01, rtol=0.15)
+
+
+def test_other_starts_of_lfrm_are_scattered_unless_one_was_chosen() -> None:
+    recipe = gl.inference.Recipe.default("lfrm")
+    assert recipe.restart() == {"membership_spread": 1.0}
+    assert recipe.override(guide={"initial": "factorised"}).restart() == {}
+    assert gl.inference.Recipe.default("dglfrm").restart() == {}
+    assert gl.inference.Recipe.default("sbm").restart() == {"initial": "random"}
 
 
 def test_an_edgeless_graph_has_no_first_communities() -> None:
