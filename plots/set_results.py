@@ -212,6 +212,7 @@ def _numbers(fit: SequentialFit, found: SetEvaluation) -> list[tuple[str, Any, s
     for name, words in (
         ("degree", "degrees"),
         ("clustering", "clustering coefficients"),
+        ("orbit", "numbers of small subgraphs around a node"),
         ("spectral", "spectra of the Laplacian"),
     ):
         meaning = (
