@@ -105,7 +105,7 @@ def run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     with gl.inference.seeded(seed):
         story = gl.models.SGVAE(options.hidden, options.latent, rounds=options.rounds)
         guide = gl.guides.Destructor(
-            story, rounds=options.rounds, source="readout", parting=not options.no_parting
+            story, rounds=options.rounds, source=options.source, parting=not options.no_parting
         )
     settings = gl.inference.SequentialSettings(
         epochs=options.epochs,
@@ -146,6 +146,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=700)
     parser.add_argument("--batch-size", type=int, default=50)
     parser.add_argument("--orders", type=int, default=2, help="sampled a graph and step")
+    parser.add_argument(
+        "--source", choices=("readout", "last"), default="readout", help="what z is read from"
+    )
     parser.add_argument(
         "--no-parting", action="store_true", help="the paper's destructor, without parting messages"
     )
