@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=50)
     parser.add_argument("--orders", type=int, default=2, help="sampled a graph and step")
     parser.add_argument(
-        "--source", choices=("readout", "last"), default="readout", help="what z is read from"
+        "--source", choices=("readout", "last"), default="last", help="what z is read from"
     )
     parser.add_argument(
         "--no-parting", action="store_true", help="the paper's destructor, without parting messages"

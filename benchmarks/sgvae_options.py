@@ -1,4 +1,4 @@
-"""What each option of SGVAE and its fit does, on the cycles: one change at a time from ``sgvae_cycles.py``.
+"""What each option of SGVAE and its fit does, on the cycles: one change at a time, z read from all nodes at the start.
 
     python benchmarks/sgvae_options.py --data sgvae_cycles.npz --seeds 0 1 2
 
@@ -34,7 +34,7 @@ FIT = {
 }
 #: changes of the story, the guide and the fit
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
-    "as fitted above": ({}, {}, {}),
+    "nothing changed": ({}, {}, {}),
     "control variate: none": ({}, {}, {"baseline": "none"}),
     "control variate: other orders, whole reward": ({}, {}, {"baseline": "order"}),
     "control variate: decaying average": ({}, {"baseline": "decaying"}, {"baseline": "guide"}),

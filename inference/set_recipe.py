@@ -84,7 +84,7 @@ class SetRecipe:
             epochs = min(700, math.ceil(1_400 / per_epoch))
             return cls(
                 {**story, "latent": 1},
-                {"name": "Destructor", "rounds": 1, "source": "readout"},
+                {"name": "Destructor", "rounds": 1, "source": "last"},
                 {
                     "epochs": epochs,
                     "batch_size": size,
