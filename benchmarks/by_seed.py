@@ -6,8 +6,25 @@ import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 Row = dict[str, float]
+
+
+def run_all(
+    runs: Iterable[Callable[[], dict[str, Any]]],
+    table: Callable[[list[dict[str, Any]]], str],
+    file: Path,
+) -> None:
+    """Write ``file``.json and ``file``.md, the table, after every run: a fault loses nothing that is done."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        rows.append(run())
+        print(json.dumps(rows[-1]), flush=True)
+        file.with_suffix(".json").write_text(json.dumps(rows, indent=1))
+        file.with_suffix(".md").write_text(table(rows))
+    print(table(rows))
 
 
 def run_seeds(

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from by_seed import run_all
 
 import graphlore as gl
 from graphlore.data.orders import canonical_orders, random_orders
@@ -192,16 +193,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    options.out.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for seed in options.seeds:
-        for name in options.sets:
-            for model in options.models:
-                rows.append(run(name, model, seed, options))
-                print(json.dumps(rows[-1]), flush=True)
-                (options.out / "graph_sets.json").write_text(json.dumps(rows, indent=1))
-                (options.out / "graph_sets.md").write_text(table(rows))
-    print(table(rows))
+    run_all(
+        (
+            partial(run, name, model, seed, options)
+            for seed in options.seeds
+            for name in options.sets
+            for model in options.models
+        ),
+        table,
+        options.out / "graph_sets",
+    )
 
 
 if __name__ == "__main__":

@@ -11,14 +11,15 @@ nothing repaired. Unique and novel are shares of the valid draws; novel is again
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from by_seed import run_all
 from graph_sets import fit_sggn, fit_sgvae
 
 import graphlore as gl
@@ -117,17 +118,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    options.out.mkdir(parents=True, exist_ok=True)
-    file = options.out / f"molecules_{'_'.join(options.sets)}"
-    rows = []
-    for seed in options.seeds:
-        for name in options.sets:
-            for model in options.models:
-                rows.append(run(name, model, seed, options))
-                print(json.dumps(rows[-1]), flush=True)
-                file.with_suffix(".json").write_text(json.dumps(rows, indent=1))
-                file.with_suffix(".md").write_text(table(rows))
-    print(table(rows))
+    run_all(
+        (
+            partial(run, name, model, seed, options)
+            for seed in options.seeds
+            for name in options.sets
+            for model in options.models
+        ),
+        table,
+        options.out / f"molecules_{'_'.join(options.sets)}",
+    )
 
 
 if __name__ == "__main__":

@@ -10,14 +10,15 @@ frequencies among them, mutual information of z and the length, steering, and th
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from by_seed import run_all
 from sgvae_cycles import LENGTHS, length_classes
 
 import graphlore as gl
@@ -120,15 +121,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    options.out.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for seed in options.seeds:
-        for name in options.variants:
-            rows.append(run(name, seed, options))
-            print(json.dumps(rows[-1]), flush=True)
-            (options.out / "sgvae_options.json").write_text(json.dumps(rows, indent=1))
-            (options.out / "sgvae_options.md").write_text(table(rows))
-    print(table(rows))
+    run_all(
+        (partial(run, name, seed, options) for seed in options.seeds for name in options.variants),
+        table,
+        options.out / "sgvae_options",
+    )
 
 
 if __name__ == "__main__":

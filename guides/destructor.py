@@ -168,7 +168,7 @@ class Destructor(PyroModule):
                 removed = pyro.sample(
                     f"remove_{t}",
                     law.mask(going),
-                    infer={"is_auxiliary": True, **self._baseline(t, count, graph, h, there)},
+                    infer={"is_auxiliary": True, **self._baseline(count, graph, h, there)},
                 )
                 steps.append(removed)
                 gone = node == removed.index_select(0, graph)
@@ -188,9 +188,9 @@ class Destructor(PyroModule):
         return _order(batch, steps)
 
     def _baseline(
-        self, t: int, count: int, graph: Tensor, h: Tensor, there: Tensor | None
+        self, count: int, graph: Tensor, h: Tensor, there: Tensor | None
     ) -> dict[str, Any]:
-        """What the site of step t tells Pyro of its baseline."""
+        """What the site of a step tells Pyro of its baseline."""
         if self.baseline is None:
             return {}
         if self.baseline == "decaying":

@@ -13,7 +13,15 @@ from ..data import Graph
 from ..models.base import graph_kind
 from .seeds import seeded
 from .settings import FitSettings
-from .tables import TABLES, check_known, named_kinds, options_of, parameters_of, read_tables
+from .tables import (
+    TABLES,
+    check_known,
+    check_tables,
+    named_kinds,
+    options_of,
+    parameters_of,
+    read_tables,
+)
 
 __all__ = ["Recipe"]
 
@@ -86,11 +94,7 @@ class Recipe:
     fit: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in TABLES:
-            if not isinstance(getattr(self, name), Mapping):
-                raise ValueError(
-                    f"{name} is a table of options and their values, not {getattr(self, name)!r:.60}"
-                )
+        check_tables(self)
         story, guide = self._classes()
         check_known("story", self.story, parameters_of(story) | _told(story))
         family = guides.MeanField if issubclass(guide, guides.MeanField) else guide

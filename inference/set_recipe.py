@@ -13,7 +13,15 @@ from ..guides import Destructor
 from ..models import SGGN, SGVAE
 from .seeds import seeded
 from .sequential_settings import OrderedSettings, SequentialSettings
-from .tables import TABLES, check_known, named_kinds, options_of, parameters_of, read_tables
+from .tables import (
+    TABLES,
+    check_known,
+    check_tables,
+    named_kinds,
+    options_of,
+    parameters_of,
+    read_tables,
+)
 
 __all__ = ["SetRecipe"]
 
@@ -43,11 +51,7 @@ class SetRecipe:
     fit: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in TABLES:
-            if not isinstance(getattr(self, name), Mapping):
-                raise ValueError(
-                    f"{name} is a table of options and their values, not {getattr(self, name)!r:.60}"
-                )
+        check_tables(self)
         if self.name not in _STORIES:
             known = ", ".join(_STORIES)
             raise ValueError(

@@ -12,7 +12,15 @@ from typing import Any
 
 from .elbo import InferenceError
 
-__all__ = ["TABLES", "check_known", "named_kinds", "options_of", "parameters_of", "read_tables"]
+__all__ = [
+    "TABLES",
+    "check_known",
+    "check_tables",
+    "named_kinds",
+    "options_of",
+    "parameters_of",
+    "read_tables",
+]
 
 TABLES = ("story", "guide", "fit")
 
@@ -53,6 +61,19 @@ def options_of(table: Mapping[str, Any]) -> dict[str, Any]:
 def parameters_of(cls: type) -> set[str]:
     """The options of a class."""
     return set(inspect.signature(cls).parameters) - {"story", "graph", "heads", "encoder", "others"}
+
+
+def check_tables(recipe: Any) -> None:
+    """Refuse a recipe one of whose tables is none.
+
+    Raises:
+        ValueError: it names the table.
+    """
+    for name in TABLES:
+        if not isinstance(getattr(recipe, name), Mapping):
+            raise ValueError(
+                f"{name} is a table of options and their values, not {getattr(recipe, name)!r:.60}"
+            )
 
 
 def check_known(kind: str, table: Mapping[str, Any], known: set[str]) -> None:
