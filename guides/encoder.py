@@ -12,11 +12,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.nn import GCNConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from ..data import DyadBatch, Graph
 from ..data.sparse import by_rows, quietly, some_rows
+from .propagation import Convolution, Propagation
 
 __all__ = ["GCNEncoder", "normalised_adjacency"]
 
@@ -28,7 +28,7 @@ Inputs = Literal["auto", "features", "one-hot", "both"]
 class GCNEncoder(nn.Module):
     """Graph convolutions shared by all heads, then one more convolution a head.
 
-    A hidden layer is GCNConv, activation and dropout; the last convolution is linear. Only observed edges carry
+    A hidden layer is a graph convolution, activation and dropout; the last one is linear. Only observed edges carry
     messages.
 
     Arguments:
@@ -96,19 +96,17 @@ class GCNEncoder(nn.Module):
         if inputs != "one-hot":
             assert graph.features is not None
             self.num_features = graph.features.shape[1]
-            self.from_features = GCNConv(self.num_features, hidden[0], normalize=False)
+            self.from_features = Convolution(self.num_features, hidden[0])
             scale = _inverse_document_frequency(graph.features) if feature_scaling else None
             self.register_buffer("feature_scale", scale)
         if inputs != "features":
-            # GCNConv of one-hot rows is the propagation of a table of embeddings
+            # a convolution of one-hot rows is the propagation of a table of embeddings
             self.from_identity = nn.Embedding(graph.num_nodes, hidden[0])
             nn.init.xavier_uniform_(self.from_identity.weight)
         self.norm = nn.LayerNorm(hidden[0]) if layer_norm else nn.Identity()
-        self.convolutions = nn.ModuleList(
-            GCNConv(a, b, normalize=False) for a, b in pairwise(hidden)
-        )
+        self.convolutions = nn.ModuleList(Convolution(a, b) for a, b in pairwise(hidden))
         self.heads = nn.ModuleDict(
-            {name: GCNConv(hidden[-1], size, normalize=False) for name, size in heads.items()}
+            {name: Convolution(hidden[-1], size) for name, size in heads.items()}
         )
         self.dropout = nn.Dropout(dropout)
         self.feature_scale: Tensor | None
@@ -123,10 +121,11 @@ class GCNEncoder(nn.Module):
         depth = len(self.convolutions) + 2
         if isinstance(graph, DyadBatch):
             around = graph.neighbourhood(depth)
-            graph, nodes, adjacencies = graph.whole, around.nodes, around.adjacencies
+            graph, nodes = graph.whole, around.nodes
+            ways = [Propagation.of(a) for a in around.adjacencies]
         else:
-            nodes, adjacencies = None, (self._adjacency(graph),) * depth
-        first, *others, last = (a.to(dtype) for a in adjacencies)
+            nodes, ways = None, [self._propagation(graph)] * depth
+        first, *others, last = (way.to(dtype) for way in ways)
         h: Any = 0.0
         if self.from_features is not None:
             h = h + self.from_features(self._features(graph, nodes).to(dtype), first)
@@ -139,11 +138,11 @@ class GCNEncoder(nn.Module):
             table = self.from_identity.weight
             h = h + first @ (table if nodes is None else table[nodes])
         h = self.norm(self.activation(h))
-        for convolution, adjacency in zip(self.convolutions, others, strict=True):
-            h = self.activation(convolution(self.dropout(h), adjacency))
+        for convolution, way in zip(self.convolutions, others, strict=True):
+            h = self.activation(convolution(self.dropout(h), way))
         dropped = self.dropout(h)
         heads = {name: head(dropped, last) for name, head in self.heads.items()}
-        return heads, h[: last.shape[0]]
+        return heads, h[: last.matrix.shape[0]]
 
     def start(self, head: str, level: float, spread: float) -> None:
         """Have a head give about ``level`` at the start, and its own values times ``spread`` around it."""
@@ -173,13 +172,13 @@ class GCNEncoder(nn.Module):
             optimizer.step()
         self.zero_grad()
 
-    def _adjacency(self, graph: Graph) -> Tensor:
+    def _propagation(self, graph: Graph) -> Propagation:
         if not (self.training and self.edge_dropout):
-            return normalised_adjacency(graph)
+            return _propagation_of(graph)
         kept = torch.rand(graph.num_edges, device=graph.edge_index.device) >= self.edge_dropout
         one_way = graph.edge_index[:, kept]
-        return _normalise(
-            one_way if graph.directed else torch.cat((one_way, one_way.flip(0)), 1), graph.num_nodes
+        return _normalised(
+            one_way if graph.directed else torch.cat((one_way, one_way.flip(0)), 1), graph
         )
 
     def _features(self, graph: Graph, nodes: Tensor | None) -> Tensor:
@@ -220,20 +219,26 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 # A function of the graph alone, needed in every step; lives as long as the graph does.
-_adjacencies: WeakKeyDictionary[Graph, Tensor] = WeakKeyDictionary()
+_propagations: WeakKeyDictionary[Graph, Propagation] = WeakKeyDictionary()
 
 
 def normalised_adjacency(graph: Graph) -> Tensor:
     """D^-1/2 (A + I) D^-1/2 of the observed edges, (N, N) sparse CSR (Kipf and Welling 2017)."""
-    if graph not in _adjacencies:
-        _adjacencies[graph] = _normalise(graph.both_directions(), graph.num_nodes)
-    return _adjacencies[graph]
+    return _propagation_of(graph).matrix
 
 
-def _normalise(both_directions: Tensor, num_nodes: int) -> Tensor:
-    index, weight = gcn_norm(both_directions, num_nodes=num_nodes)
-    coo = quietly(torch.sparse_coo_tensor, index, weight, (num_nodes, num_nodes))
-    return quietly(coo.coalesce().to_sparse_csr)
+def _propagation_of(graph: Graph) -> Propagation:
+    if graph not in _propagations:
+        _propagations[graph] = _normalised(graph.both_directions(), graph)
+    return _propagations[graph]
+
+
+def _normalised(arcs: Tensor, graph: Graph) -> Propagation:
+    n = graph.num_nodes
+    index, weight = gcn_norm(arcs, num_nodes=n)
+    coo = quietly(torch.sparse_coo_tensor, index, weight, (n, n))
+    matrix = quietly(coo.coalesce().to_sparse_csr)
+    return Propagation.of(matrix) if graph.directed else Propagation.symmetric(matrix)
 
 
 def _inverse_document_frequency(features: Tensor) -> Tensor:

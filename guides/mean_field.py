@@ -41,11 +41,14 @@ from .block_start import BlockStart
 from .factorisation import factorised_communities
 from .free import FreeEncoder
 from .kumaraswamy import Kumaraswamy, matching_beta
+from .smoothing import smoothed_vectors
 from .spectral import spectral_blocks
 
 __all__ = ["MeanField", "StructuredMeanField"]
 
 _NO_MEMBER = 1e-4  # probability of a membership of a removed community
+
+_REACH, _MEMBER = 4.0, 0.9  # of a smoothed start: norm of the strengths, chance of a membership
 
 
 class MeanField(NodeGuide):
@@ -67,9 +70,12 @@ class MeanField(NodeGuide):
             shares that go with it (:mod:`~graphlore.guides.block_start`); for amortised=False and undirected graphs.
             "factorised" starts the memberships at a non-negative factorisation of the graph
             (:func:`~graphlore.guides.factorisation.factorised_communities`), where communities overlap, and the sticks
-            at its sizes; "flat" near the prior. None is "factorised" for LFRM, whose communities a flat start seldom
+            at its sizes; "smoothed" starts the strengths of DGLFRM at random vectors smoothed over the graph
+            (:func:`~graphlore.guides.smoothing.smoothed_vectors`), so that nodes that share neighbours attract each
+            other from the first step on, with nearly all memberships: for large graphs, where communities are found
+            much sooner; "flat" near the prior. None is "factorised" for LFRM, whose communities a flat start seldom
             finds, unless there is a ``membership_spread``; else "flat".
-        initial_seed: of the clustering or factorisation.
+        initial_seed: of the clustering, factorisation or random vectors.
         confidence: probability of a membership at a factorised start, between 1/2 and 1; of no membership likewise.
         amortised: False gives every node factors of its own in place of an encoder.
         encoder: options of :class:`~graphlore.guides.GCNEncoder`: hidden, inputs, dropout, layer_norm, ...
@@ -92,7 +98,7 @@ class MeanField(NodeGuide):
         relaxation: Concrete | StraightThrough | None = None,
         baseline: Literal["decaying", "neural"] | None = "decaying",
         membership_spread: float | None = None,
-        initial: Literal["spectral", "factorised", "flat"] | None = None,
+        initial: Literal["spectral", "factorised", "smoothed", "flat"] | None = None,
         initial_seed: int = 0,
         confidence: float = 0.8,
         amortised: bool = True,
@@ -104,11 +110,15 @@ class MeanField(NodeGuide):
             raise ValueError(
                 "a neural baseline reads the encoder's hidden layer: it needs amortised=True"
             )
-        if initial not in (None, "spectral", "factorised", "flat"):
+        if initial not in (None, "spectral", "factorised", "smoothed", "flat"):
             raise ValueError(
-                f"initial is None or 'spectral', 'factorised' or 'flat', not {initial!r}"
+                f"initial is None or 'spectral', 'factorised', 'smoothed' or 'flat', not {initial!r}"
             )
-        if initial == "factorised" and membership_spread is not None:
+        if initial == "smoothed" and not story.has_strengths:
+            raise ValueError(
+                "initial='smoothed' is of strengths, which this story does not have: try 'factorised'"
+            )
+        if initial in ("factorised", "smoothed") and membership_spread is not None:
             raise ValueError("membership_spread is of a flat start: leave it or initial out")
         if initial == "spectral" and (
             amortised or story.kind != "undirected" or membership_spread is not None
@@ -162,6 +172,8 @@ class MeanField(NodeGuide):
             )
         elif initial == "factorised":
             self._start_factorised(graph, confidence, initial_seed)
+        elif initial == "smoothed":
+            self._start_smoothed(graph, initial_seed)
         if baseline == "neural":
             self.baseline_network = nn.Sequential(
                 nn.Linear(self.encoder.options["hidden"][-1], 32),
@@ -179,6 +191,13 @@ class MeanField(NodeGuide):
             members, math.log(confidence / (1.0 - confidence)), math.log(doubt / (1.0 - doubt))
         )
         self._set_memberships(graph, logits, members.sum(0))
+
+    def _start_smoothed(self, graph: Graph, seed: int) -> None:
+        """Start strengths at smoothed random vectors, and nodes in nearly all communities."""
+        loc = _REACH * smoothed_vectors(graph, self.truncation, seed)
+        self.encoder.imitate("strength_loc", graph, loc)
+        logit = math.log(_MEMBER / (1.0 - _MEMBER))
+        self._set_memberships(graph, torch.full_like(loc, logit))
 
     def _set_memberships(self, graph: Graph, logits: Tensor, sizes: Tensor | None = None) -> None:
         """Have memberships at given log odds, and sticks about where those (or given sizes) want them."""

@@ -37,7 +37,7 @@ class SubsampledDyads(DyadicBernoulli):
     the last variance being that over the D0 absent dyads. Time and memory are O((E + H + m) K), nothing is N x N.
     A distribution draws its sample when a density is first asked for and keeps it, so that :meth:`log_prob`,
     :meth:`node_log_prob` and :meth:`incident_log_prob` are of the same dyads; a new one draws anew. The draws of a
-    batch share it. Rejection draws D / D0 candidates for one absent dyad, about 1 in a sparse graph.
+    batch share it.
 
     Arguments:
         num_absent: m, at least 1.
@@ -61,28 +61,40 @@ class SubsampledDyads(DyadicBernoulli):
         return self._drawn[1]
 
     def _draw_absent(self, present: Tensor) -> Tensor:
+        """Dyads in their order: the draws and both lists are sorted, so that what is looked up lies close together."""
         taken = present if self.missing is None else torch.cat((present, self.missing), 1)
-        keys = self._keys(taken).sort().values
-        found = present[:, :0]
-        if present.shape[1] < self.num_dyads:
-            while (short := self.num_absent - found.shape[1]) > 0:
-                pairs = self._any_dyads(short, present.device)
-                found = torch.cat((found, pairs[:, ~_are_among(self._keys(pairs), keys)]), 1)
-        return found
+        number = self._numbers(taken)
+        if bool((number[1:] < number[:-1]).any()):
+            number = number.sort().values
+        absent = self.num_dyads - present.shape[1]
+        rank = _sorted_draws(absent, self.num_absent if absent else 0, present.device)
+        # before the r-th absent dyad lie r absent ones and those taken ones that have at most r absent ones before them
+        before = number - torch.arange(len(number), device=number.device)
+        return self._dyads(rank + torch.searchsorted(before, rank, right=True))
 
-    def _keys(self, pairs: Tensor) -> Tensor:
-        return pairs[0] * self.num_nodes + pairs[1]
+    def _numbers(self, pairs: Tensor) -> Tensor:
+        """The place of dyads in the list of all, row by row: (P,) from (2, P)."""
+        n, (i, j) = self.num_nodes, self._oriented(pairs)
+        if self.parts is not None:
+            row, column = ((self.parts == side).cumsum(0) - 1 for side in (0, 1))
+            return row[i] * len(self._sides[1]) + column[j]
+        if self.directed:
+            return i * (n - 1) + j - (j > i).long()
+        return _row_starts(n, i) + j - i - 1
 
-    def _any_dyads(self, count: int, device: torch.device) -> Tensor:
-        """Uniform dyads, present, absent or missing: (2, count)."""
+    def _dyads(self, numbers: Tensor) -> Tensor:
+        """The dyads at sorted places in the list of all: (2, P) from (P,)."""
         n = self.num_nodes
         if self.parts is not None:
-            ends = [side[torch.randint(len(side), (count,), device=device)] for side in self._sides]
-            return torch.stack(ends).sort(0).values
-        i = torch.randint(n, (count,), device=device)
-        j = torch.randint(n - 1, (count,), device=device)
-        pairs = torch.stack((i, j + (j >= i)))  # an ordered pair of two nodes
-        return pairs if self.directed else pairs.sort(0).values
+            first, second = self._sides
+            i, j = first[numbers // len(second)], second[numbers % len(second)]
+            return torch.stack((torch.minimum(i, j), torch.maximum(i, j)))
+        if self.directed:
+            i, j = numbers // (n - 1), numbers % (n - 1)
+            return torch.stack((i, j + (j >= i).long()))
+        starts = _row_starts(n, torch.arange(n + 1, device=numbers.device))
+        i = torch.repeat_interleave(torch.searchsorted(numbers, starts).diff())
+        return torch.stack((i, numbers - starts[i] + i + 1))
 
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "num_absent": self.num_absent}
@@ -239,9 +251,16 @@ class BatchDyads(NodeBlockDyads):
         return DyadicBernoulli._corrections(self, present, x)
 
 
-def _are_among(keys: Tensor, ordered: Tensor) -> Tensor:
-    """Which keys occur in a sorted list, by binary search."""
-    if not ordered.numel():
-        return torch.zeros_like(keys, dtype=torch.bool)
-    place = torch.searchsorted(ordered, keys).clamp_(max=ordered.numel() - 1)
-    return ordered[place] == keys
+def _row_starts(nodes: int, row: Tensor) -> Tensor:
+    """How many of the dyads i < j have i below ``row``."""
+    return row * (2 * nodes - row - 1) // 2
+
+
+def _sorted_draws(size: int, count: int, device: torch.device) -> Tensor:
+    """So many independent uniform whole numbers below ``size``, sorted, without a sort: (count,) int64.
+
+    The partial sums of exponential variables over the sum of one more are the order statistics of uniform ones.
+    """
+    steps = torch.empty(count + 1, dtype=torch.float64, device=device).exponential_()
+    sums = steps.cumsum(0)
+    return (sums[:-1] / sums[-1] * size).long().clamp_(max=size - 1)

@@ -228,7 +228,9 @@ class PairLogits(torch.autograd.Function):
         out = left.new_zeros(*left.shape[:-2], pairs.shape[1])
         mine = ctx.processes.part(pairs.shape[1])
         steps = pairs[:, mine].split(ctx.step, 1)
-        parts = [(left[..., i, :] * r[..., j, :]).sum(-1) for i, j in steps]
+        parts = [
+            torch.linalg.vecdot(left.index_select(-2, i), r.index_select(-2, j)) for i, j in steps
+        ]
         out[..., mine] = torch.cat(parts, -1)
         ctx.processes.add(out)
         return out
@@ -244,8 +246,8 @@ class PairLogits(torch.autograd.Function):
         steps = pairs[:, mine].split(ctx.step, 1)
         slopes = grad[..., mine].unsqueeze(-1).split(ctx.step, -2)
         for (i, j), g in zip(steps, slopes, strict=True):
-            grad_left.index_add_(-2, i, g * r[..., j, :])
-            grad_right.index_add_(-2, j, g * left[..., i, :])
+            grad_left.index_add_(-2, i, g * r.index_select(-2, j))
+            grad_right.index_add_(-2, j, g * left.index_select(-2, i))
         ctx.processes.add(grad_left, grad_right if grad_right is not grad_left else None)
         return grad_left, None if right is None else grad_right, None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from graphlore.guides import (
     StructuredMeanField,
     normalised_adjacency,
 )
+from graphlore.guides.propagation import Propagation
 from graphlore.inference import DyadicELBO
 from graphlore.models import DGLFRM, Concrete
 
@@ -144,6 +146,35 @@ def test_normalised_adjacency():
     scale = 1 / np.sqrt(A.sum(1))
     expected = scale[:, None] * A * scale[None, :]
     np.testing.assert_allclose(normalised_adjacency(graph).to_dense(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("directed", [False, True])
+def test_gradients_go_back_along_the_edges(directed):
+    arcs = torch.tensor([[0, 0, 1, 2, 4], [1, 2, 3, 3, 0]])
+    graph = Graph(5, arcs, directed=directed)
+    encoder = GCNEncoder(graph, {"a": 2}, hidden=(3, 4)).double()
+    found, _ = encoder(graph)
+    (found["a"] ** 2).sum().backward()
+    L = normalised_adjacency(graph).to_dense().double()
+    assert torch.equal(L, L.T) is not directed
+    w = {name: p.detach().requires_grad_() for name, p in encoder.named_parameters()}
+    leaky = partial(torch.nn.functional.leaky_relu, negative_slope=0.2)
+    h = leaky(L @ w["from_identity.weight"])
+    h = leaky(L @ h @ w["convolutions.0.lin.weight"].T + w["convolutions.0.bias"])
+    expected = L @ h @ w["heads.a.lin.weight"].T + w["heads.a.bias"]
+    torch.testing.assert_close(found["a"], expected)
+    (expected**2).sum().backward()
+    for name, p in encoder.named_parameters():
+        torch.testing.assert_close(p.grad, w[name].grad, msg=name)
+
+
+def test_a_product_with_a_part_of_the_nodes_has_its_transpose_as_gradient():
+    dense = torch.tensor([[0.0, 2.0, 0.0, -1.0], [3.0, 0.0, 0.5, 0.0]], dtype=torch.float64)
+    way = Propagation.of(dense.to_sparse_csr())
+    x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(way @ x, dense @ x)
+    assert torch.autograd.gradcheck(way.__matmul__, x)
+    assert Propagation.of(way.matrix.float()).to(torch.float64).transposed.dtype == torch.float64
 
 
 def test_the_network_by_hand():

@@ -14,6 +14,7 @@ from scipy import stats
 import graphlore as gl
 from graphlore.guides.factorisation import factorised_communities
 from graphlore.guides.kumaraswamy import Kumaraswamy, matching_beta
+from graphlore.guides.smoothing import smoothed_vectors
 from graphlore.inference.removal import _bound, remove_communities
 from graphlore.inference.run import Run
 from graphlore.inference.training import _estimator
@@ -71,6 +72,45 @@ def test_a_factorised_start_draws_the_members_that_it_found() -> None:
     share = members.float().mean(0)
     assert members.sum() > 1500
     torch.testing.assert_close(drawn, 0.8 * share + 0.02 * (1.0 - share), atol=0.01, rtol=0.15)
+
+
+def test_smoothed_vectors_are_random_ones_averaged_over_walks() -> None:
+    """A triangle with a tail of two nodes, and a node alone."""
+    graph = gl.data.Graph(6, torch.tensor([[0, 0, 1, 2, 3], [1, 2, 2, 3, 4]]))
+    a = graph.dense_adjacency().double()
+    degree = a.sum(1)
+    around = a / (degree[:, None] * degree).sqrt().clamp(min=1.0)
+    z = torch.randn(6, 3, generator=torch.Generator().manual_seed(5)).double()
+    for _ in range(5):
+        z = torch.nn.functional.normalize(around @ z, dim=1)
+    found = smoothed_vectors(graph, 3, seed=5)
+    torch.testing.assert_close(found.double(), z, atol=1e-5, rtol=0.0)
+    assert not found[5].any()
+
+
+@pytest.mark.parametrize("amortised", [False, True])
+def test_a_smoothed_start_tells_links_from_other_dyads(amortised: bool) -> None:
+    graph = three_blocks()
+    with gl.inference.seeded(0):
+        story = gl.models.DGLFRM(60, 16, decoder=())
+        guide = gl.guides.StructuredMeanField(story, graph, initial="smoothed", amortised=amortised)
+        trace = poutine.trace(guide).get_trace(graph)
+    z = trace.nodes["strengths"]["value"]
+    block = torch.arange(60) // 20
+    s, same = z @ z.T, block[:, None] == block
+    assert s[same].mean() > s[~same].mean() + 4.0
+    assert trace.nodes["memberships"]["value"].mean() > 0.7
+    if not amortised:
+        loc = guide.free_head("strength_loc")
+        torch.testing.assert_close(loc, 4.0 * smoothed_vectors(graph, 16))
+
+
+@pytest.mark.parametrize("model", ["LFRM", "DGLFRM"])
+def test_a_smoothed_start_needs_strengths(model: str) -> None:
+    options = {"strengths": False} if model == "DGLFRM" else {}
+    story = getattr(gl.models, model)(60, 4, **options)
+    with pytest.raises(ValueError, match="'smoothed' is of strengths"):
+        gl.guides.MeanField(story, three_blocks(), initial="smoothed")
 
 
 def test_other_starts_of_lfrm_are_scattered_unless_one_was_chosen() -> None:

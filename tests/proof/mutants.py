@@ -264,9 +264,9 @@ FAULTS = (
     ),
     _fault(
         "models/subsampled.py",
-        "pairs = torch.stack((i, j + (j >= i)))",
-        "pairs = torch.stack((i, j))",
-        "self-dyads among the sampled ones",
+        "torch.searchsorted(before, rank, right=True)",
+        "torch.searchsorted(before, rank)",
+        "a present dyad among the sampled absent ones",
         "subsampled",
     ),
     _fault(
@@ -336,9 +336,16 @@ FAULTS = (
     ),
     _fault(
         "guides/encoder.py",
-        "_normalise(graph.both_directions(), graph.num_nodes)",
-        "_normalise(graph.edge_index, graph.num_nodes)",
+        "_normalised(graph.both_directions(), graph)",
+        "_normalised(graph.edge_index, graph)",
         "messages go along an edge in one direction",
+        "guides",
+    ),
+    _fault(
+        "guides/encoder.py",
+        "return Propagation.of(matrix) if graph.directed else Propagation.symmetric(matrix)",
+        "return Propagation.symmetric(matrix)",
+        "gradients go along an edge as messages do",
         "guides",
     ),
     _fault(
