@@ -161,8 +161,8 @@ def fit(
     """Fit a story to a graph, or to a set of graphs, and write settings, weights, history, pictures and a report.
 
     Without a recipe: DGLFRM with K = 10, alpha = 2 and a global bias, f of widths 32 and 16, the structured guide,
-    exact memberships, 1,500 steps with a KL warm-up of 500. Other models have defaults of their own, which the run's
-    settings.json shows.
+    exact memberships, 1,500 steps with a KL warm-up of 500. Other models, and graphs of more than 500 million dyads,
+    have defaults of their own, which the run's settings.json shows.
 
     Examples:
 
@@ -176,7 +176,7 @@ def fit(
 
         graphlore fit cycles --model sgvae
 
-        graphlore fit twitter.npz --free --gradient concrete --batch-edges 8192 --steps 10000
+        graphlore fit twitter.npz --hold-out
     """
     from .. import data, inference, plots
 
@@ -214,8 +214,13 @@ def fit(
     }
     if guide is GuideKind.mean_field and kind not in _SIZES:
         overrides["story"].setdefault("sticks", "local")
+    flags = (("directed", directed), ("weights", weights), ("clean", clean))
+    options: dict[str, Any] = {name: True for name, given in flags if given}
+    if header is not None:
+        options["header"] = header
+    observed = data.load(graph, **options)
     if recipe is None:
-        plan = inference.Recipe.default(kind.value, **overrides["story"])
+        plan = inference.Recipe.default(kind.value, observed, **overrides["story"])
     else:
         plan = inference.Recipe.read(recipe)
         if model is not None:
@@ -225,12 +230,6 @@ def fit(
         plan.guide.get("amortised") is False
     ):  # what the default says of an encoder has nothing to describe
         plan = plan.without("guide", "hidden")
-
-    flags = (("directed", directed), ("weights", weights), ("clean", clean))
-    options: dict[str, Any] = {name: True for name, given in flags if given}
-    if header is not None:
-        options["header"] = header
-    observed = data.load(graph, **options)
     held_out = _held_out(observed, split, hold_out, plan.settings.seed)
     folder = out or Path("runs") / run_name(observed.title)
     first = inference.join_job(plan.settings.device).rank == 0  # of torchrun's processes: it writes

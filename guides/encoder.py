@@ -12,11 +12,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from ..data import DyadBatch, Graph
 from ..data.sparse import by_rows, quietly, some_rows
-from .propagation import Convolution, Propagation
+from .convolution import Adjacency, Convolution, normalised
 
 __all__ = ["GCNEncoder", "normalised_adjacency"]
 
@@ -122,9 +121,9 @@ class GCNEncoder(nn.Module):
         if isinstance(graph, DyadBatch):
             around = graph.neighbourhood(depth)
             graph, nodes = graph.whole, around.nodes
-            ways = [Propagation.of(a) for a in around.adjacencies]
+            ways = [Adjacency.of(a) for a in around.adjacencies]
         else:
-            nodes, ways = None, [self._propagation(graph)] * depth
+            nodes, ways = None, [self._adjacency(graph)] * depth
         first, *others, last = (way.to(dtype) for way in ways)
         h: Any = 0.0
         if self.from_features is not None:
@@ -136,7 +135,7 @@ class GCNEncoder(nn.Module):
                     f"{graph.num_nodes}: unseen nodes need an encoder with inputs='features'"
                 )
             table = self.from_identity.weight
-            h = h + first @ (table if nodes is None else table[nodes])
+            h = h + first @ (table if nodes is None else table.index_select(0, nodes))
         h = self.norm(self.activation(h))
         for convolution, way in zip(self.convolutions, others, strict=True):
             h = self.activation(convolution(self.dropout(h), way))
@@ -172,9 +171,9 @@ class GCNEncoder(nn.Module):
             optimizer.step()
         self.zero_grad()
 
-    def _propagation(self, graph: Graph) -> Propagation:
+    def _adjacency(self, graph: Graph) -> Adjacency:
         if not (self.training and self.edge_dropout):
-            return _propagation_of(graph)
+            return _adjacency_of(graph)
         kept = torch.rand(graph.num_edges, device=graph.edge_index.device) >= self.edge_dropout
         one_way = graph.edge_index[:, kept]
         return _normalised(
@@ -219,26 +218,23 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 # A function of the graph alone, needed in every step; lives as long as the graph does.
-_propagations: WeakKeyDictionary[Graph, Propagation] = WeakKeyDictionary()
+_adjacencies: WeakKeyDictionary[Graph, Adjacency] = WeakKeyDictionary()
 
 
 def normalised_adjacency(graph: Graph) -> Tensor:
-    """D^-1/2 (A + I) D^-1/2 of the observed edges, (N, N) sparse CSR (Kipf and Welling 2017)."""
-    return _propagation_of(graph).matrix
+    """D^-1/2 (A + I) D^-1/2 of the observed edges, (N, N) sparse CSR."""
+    return _adjacency_of(graph).matrix
 
 
-def _propagation_of(graph: Graph) -> Propagation:
-    if graph not in _propagations:
-        _propagations[graph] = _normalised(graph.both_directions(), graph)
-    return _propagations[graph]
+def _adjacency_of(graph: Graph) -> Adjacency:
+    if graph not in _adjacencies:
+        _adjacencies[graph] = _normalised(graph.both_directions(), graph)
+    return _adjacencies[graph]
 
 
-def _normalised(arcs: Tensor, graph: Graph) -> Propagation:
-    n = graph.num_nodes
-    index, weight = gcn_norm(arcs, num_nodes=n)
-    coo = quietly(torch.sparse_coo_tensor, index, weight, (n, n))
-    matrix = quietly(coo.coalesce().to_sparse_csr)
-    return Propagation.of(matrix) if graph.directed else Propagation.symmetric(matrix)
+def _normalised(arcs: Tensor, graph: Graph) -> Adjacency:
+    matrix = normalised(arcs, graph.num_nodes)
+    return Adjacency.of(matrix) if graph.directed else Adjacency.symmetric(matrix)
 
 
 def _inverse_document_frequency(features: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class FreeEncoder(nn.Module):
                 "need an amortised guide with inputs='features'"
             )
         if isinstance(graph, DyadBatch):
-            return {name: x[graph.nodes] for name, x in self.heads.items()}, None
+            return {name: x.index_select(0, graph.nodes) for name, x in self.heads.items()}, None
         return dict(self.heads.items()), None
 
     def start(self, head: str, level: float, spread: float) -> None:

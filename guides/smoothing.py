@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from ..data import Graph
-from ..data.sparse import quietly
+from .convolution import normalised
 
 __all__ = ["smoothed_vectors"]
 
@@ -29,9 +28,7 @@ def smoothed_vectors(graph: Graph, size: int, seed: int = 0) -> Tensor:
           2019)
     """
     n = graph.num_nodes
-    index, weight = gcn_norm(graph.both_directions(), num_nodes=n, add_self_loops=False)
-    around = quietly(torch.sparse_coo_tensor, index, weight, (n, n)).coalesce()
-    around = quietly(around.to_sparse_csr)
+    around = normalised(graph.both_directions(), n, loops=False)
     z = torch.randn(n, size, generator=torch.Generator().manual_seed(seed)).to(graph.device)
     for _ in range(_ROUNDS):
         z = F.normalize(around @ z, dim=1)

@@ -9,13 +9,12 @@ from typing import Any
 from ..data import DyadBatches, Graph
 from ..guides.encoder import GCNEncoder
 from ..models import NodeStory
+from .defaults import MANY_DYADS
 from .settings import FitSettings
 
 __all__ = ["told_of"]
 
 _log = logging.getLogger(__name__)
-
-_MANY = 500_000_000  # dyads, of some 32,000 nodes: seconds a step, and growing with the square
 
 
 def told_of(story: Any, guide: Any, graph: Graph, settings: FitSettings) -> Callable[[], Graph]:
@@ -52,4 +51,4 @@ def told_of(story: Any, guide: Any, graph: Graph, settings: FitSettings) -> Call
 def _visits_many(story: Any, graph: Graph) -> bool:
     sampled = getattr(story, "absent_sample", None) is not None
     takes_batches = isinstance(story, NodeStory) and story.takes_batches
-    return takes_batches and not sampled and graph.num_dyads > _MANY
+    return takes_batches and not sampled and graph.num_dyads > MANY_DYADS

@@ -11,6 +11,7 @@ from typing import Any
 from .. import guides, models
 from ..data import Graph
 from ..models.base import graph_kind
+from .defaults import MODELS, tables_for
 from .seeds import seeded
 from .settings import FitSettings
 from .tables import (
@@ -33,46 +34,6 @@ _GUIDES = {
     "SBM": ("AmortisedCategorical",),
     "VGAE": ("AmortisedNormal",),
     "GAE": ("AmortisedPoint",),
-}
-
-_EXACT = {"gradient": "local_expectation", "steps": 1500, "kl_warmup": 500}
-_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
-    "dglfrm": {
-        "story": {"truncation": 10, "alpha": 2.0, "decoder": (32, 16), "bias": "global"},
-        "guide": {"name": "StructuredMeanField", "hidden": (64,)},
-        "fit": _EXACT,
-    },
-    "dglfrm-b": {
-        "story": {
-            "truncation": 10,
-            "alpha": 2.0,
-            "decoder": (32, 16),
-            "bias": "global",
-            "strengths": False,
-        },
-        "guide": {"name": "StructuredMeanField", "hidden": (64,), "membership_spread": 1.0},
-        "fit": _EXACT,
-    },
-    "lfrm": {
-        "story": {"name": "LFRM", "truncation": 10, "alpha": 2.0, "bias": "global"},
-        "guide": {"name": "StructuredMeanField", "amortised": False},
-        "fit": _EXACT,
-    },
-    "sbm": {
-        "story": {"name": "SBM", "num_blocks": 4},
-        "guide": {"name": "AmortisedCategorical", "amortised": False},
-        "fit": {"gradient": "expectation", "steps": 500, "learning_rate": 0.05},
-    },
-    "vgae": {
-        "story": {"name": "VGAE", "dimension": 16, "bias": "global"},
-        "guide": {"name": "AmortisedNormal", "hidden": (32,)},
-        "fit": {"steps": 500},
-    },
-    "gae": {
-        "story": {"name": "GAE", "dimension": 16, "bias": "global"},
-        "guide": {"name": "AmortisedPoint", "hidden": (32,)},
-        "fit": {"steps": 200},
-    },
 }
 
 
@@ -102,22 +63,28 @@ class Recipe:
         self.settings  # noqa: B018 - validates
 
     @classmethod
-    def default(cls, model: str = "dglfrm", **story: Any) -> Recipe:
-        """A recipe for a graph of which nothing is known; where the command line starts.
+    def default(cls, model: str = "dglfrm", graph: Graph | None = None, **story: Any) -> Recipe:
+        """Where the command line starts.
 
         Sparse graphs need a bias, and block models a start that is not flat; the prior is phased in where memberships
         overlap. A block model has its memberships summed out where that is exact.
 
         Arguments:
             model: dglfrm, dglfrm-b, lfrm, sbm, vgae or gae.
+            graph: what is to be fitted: one of more than 500 million dyads, whose edges are there or not, is told of in
+                batches by dglfrm and lfrm, with more communities and other starts. None: a graph of which nothing is
+                known.
             story: options of the story that are set.
 
         Raises:
             ValueError: another model, or an option that its story does not know.
         """
-        if model not in _DEFAULTS:
-            raise ValueError(f"there is no model {model!r}; known are {', '.join(_DEFAULTS)}")
-        found = cls(**_DEFAULTS[model]).override(story=story)
+        if model not in MODELS:
+            raise ValueError(f"there is no model {model!r}; known are {', '.join(MODELS)}")
+        batched = (
+            story.get("likelihood", "bernoulli") == "bernoulli" and "absent_sample" not in story
+        )
+        found = cls(**tables_for(model, graph if batched else None)).override(story=story)
         options = found.story
         if (
             model == "sbm"

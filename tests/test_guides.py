@@ -23,7 +23,7 @@ from graphlore.guides import (
     StructuredMeanField,
     normalised_adjacency,
 )
-from graphlore.guides.propagation import Propagation
+from graphlore.guides.convolution import Adjacency
 from graphlore.inference import DyadicELBO
 from graphlore.models import DGLFRM, Concrete
 
@@ -170,11 +170,11 @@ def test_gradients_go_back_along_the_edges(directed):
 
 def test_a_product_with_a_part_of_the_nodes_has_its_transpose_as_gradient():
     dense = torch.tensor([[0.0, 2.0, 0.0, -1.0], [3.0, 0.0, 0.5, 0.0]], dtype=torch.float64)
-    way = Propagation.of(dense.to_sparse_csr())
+    way = Adjacency.of(dense.to_sparse_csr())
     x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     torch.testing.assert_close(way @ x, dense @ x)
     assert torch.autograd.gradcheck(way.__matmul__, x)
-    assert Propagation.of(way.matrix.float()).to(torch.float64).transposed.dtype == torch.float64
+    assert Adjacency.of(way.matrix.float()).to(torch.float64).transposed.dtype == torch.float64
 
 
 def test_the_network_by_hand():

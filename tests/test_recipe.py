@@ -408,3 +408,36 @@ def test_loading_a_fit_does_not_start_it_anew(tmp_path, monkeypatch, model, opti
     assert again.guide.options == fitted.guide.options
     assert again.guide.options["initial"] == "spectral"
     assert torch.equal(fitted.link_probabilities(draws=3), again.link_probabilities(draws=3))
+
+
+def edges_of(num_nodes, **options):
+    i = torch.arange(num_nodes - 1)
+    return Graph(num_nodes, torch.stack((i, i + 1)), **options)
+
+
+@pytest.mark.parametrize("model", ["dglfrm", "lfrm"])
+def test_a_large_graph_is_fitted_in_batches_by_default(model):
+    small, large = edges_of(30_000), edges_of(33_000)
+    assert Recipe.default(model, small) == Recipe.default(model)
+    recipe = Recipe.default(model, large, truncation=3)
+    assert recipe.settings.batch_edges == 16384
+    assert recipe.settings.steps == 3_000
+    assert recipe.story["truncation"] == 3
+    assert recipe.guide["amortised"] is False
+    parts = (torch.arange(33_000) % 2).long()
+    others = [(edges_of(33_000, parts=parts), {}), (large, {"likelihood": "poisson"})]
+    others += [(large, {"absent_sample": 5})]
+    for graph, story in others:
+        assert Recipe.default(model, graph, **story) == Recipe.default(model, **story)
+    assert Recipe.default("sbm", large) == Recipe.default("sbm")
+
+
+@pytest.mark.parametrize("model", ["dglfrm", "lfrm"])
+def test_the_default_of_large_graphs_fits_saves_and_loads(model, monkeypatch, tmp_path):
+    monkeypatch.setattr("graphlore.inference.defaults.MANY_DYADS", 100)
+    recipe = Recipe.default(model, KARATE, truncation=5).override(fit={"steps": 4})
+    found = fit_recipe(recipe, random_split(KARATE, seed=0))
+    assert found.guide.options["initial"] == ("smoothed" if model == "dglfrm" else "factorised")
+    found.save(tmp_path)
+    again = Fit.load(tmp_path)
+    assert torch.equal(found.link_probabilities(draws=3), again.link_probabilities(draws=3))

@@ -343,8 +343,8 @@ FAULTS = (
     ),
     _fault(
         "guides/encoder.py",
-        "return Propagation.of(matrix) if graph.directed else Propagation.symmetric(matrix)",
-        "return Propagation.symmetric(matrix)",
+        "return Adjacency.of(matrix) if graph.directed else Adjacency.symmetric(matrix)",
+        "return Adjacency.symmetric(matrix)",
         "gradients go along an edge as messages do",
         "guides",
     ),

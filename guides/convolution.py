@@ -8,15 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch_geometric.nn import GCNConv
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from ..data.sparse import quietly
 
-__all__ = ["Convolution", "Propagation"]
+__all__ = ["Adjacency", "Convolution", "normalised"]
+
+
+def normalised(arcs: Tensor, num_nodes: int, loops: bool = True) -> Tensor:
+    """D^-1/2 A D^-1/2 of arcs (2, E), (N, N) sparse CSR; with loops A + I for A (Kipf and Welling 2017)."""
+    index, weight = gcn_norm(arcs, num_nodes=num_nodes, add_self_loops=loops)
+    coo = quietly(torch.sparse_coo_tensor, index, weight, (num_nodes, num_nodes))
+    return quietly(coo.coalesce().to_sparse_csr)
 
 
 @dataclass(frozen=True, eq=False)
-class Propagation:
-    """What carries messages: ``propagation @ x`` is matrix @ x, with gradient transposed @ (that of the product).
+class Adjacency:
+    """What carries messages: ``adjacency @ x`` is matrix @ x, with gradient transposed @ (that of the product).
 
     Left to itself torch sorts the entries anew in every backward pass, which takes longer than the product.
 
@@ -29,33 +37,33 @@ class Propagation:
     transposed: Tensor
 
     @classmethod
-    def symmetric(cls, matrix: Tensor) -> Propagation:
+    def symmetric(cls, matrix: Tensor) -> Adjacency:
         return cls(matrix, matrix)
 
     @classmethod
-    def of(cls, matrix: Tensor) -> Propagation:
+    def of(cls, matrix: Tensor) -> Adjacency:
         return cls(matrix, quietly(matrix.transpose(0, 1).to_sparse_csr))
 
-    def to(self, dtype: torch.dtype) -> Propagation:
+    def to(self, dtype: torch.dtype) -> Adjacency:
         if self.matrix.dtype == dtype:
             return self
         matrix = self.matrix.to(dtype)
         same = self.transposed is self.matrix
-        return Propagation(matrix, matrix if same else self.transposed.to(dtype))
+        return Adjacency(matrix, matrix if same else self.transposed.to(dtype))
 
     def __matmul__(self, x: Tensor) -> Tensor:
         return _Product.apply(x, self.matrix, self.transposed)
 
 
 class Convolution(GCNConv):
-    """The graph convolution of Kipf and Welling (2017) with a normalised adjacency given as a :class:`Propagation`."""
+    """The graph convolution of Kipf and Welling (2017), its adjacency normalised before."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, normalize=False)
 
-    def forward(self, x: Tensor, propagation: Propagation) -> Tensor:
+    def forward(self, x: Tensor, adjacency: Adjacency) -> Tensor:
         """(C, inputs) -> (R, outputs)."""
-        return propagation @ self.lin(x) + self.bias
+        return adjacency @ self.lin(x) + self.bias
 
 
 class _Product(torch.autograd.Function):
