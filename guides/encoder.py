@@ -140,7 +140,13 @@ class GCNEncoder(nn.Module):
         for convolution, way in zip(self.convolutions, others, strict=True):
             h = self.activation(convolution(self.dropout(h), way))
         dropped = self.dropout(h)
-        heads = {name: head(dropped, last) for name, head in self.heads.items()}
+        # one product for all heads, which reads the adjacency once
+        before = [head.lin(dropped) for head in self.heads.values()]
+        parts = (last @ torch.cat(before, 1)).split([x.shape[1] for x in before], 1)
+        heads = {
+            name: part + head.bias
+            for (name, head), part in zip(self.heads.items(), parts, strict=True)
+        }
         return heads, h[: last.matrix.shape[0]]
 
     def start(self, head: str, level: float, spread: float) -> None:

@@ -79,8 +79,8 @@ _LARGE: dict[str, dict[str, dict[str, Any]]] = {
         "fit": {**_BATCHES, "learning_rate": 0.05},
     },
 }
-_PASSES = 110  # over the edges
-_STEPS = (3_000, 10_000)
+_PASSES = {"dglfrm": 110, "lfrm": 170}  # over the edges
+_STEPS = (3_000, 15_000)
 
 MODELS = tuple(_TABLES)
 
@@ -89,13 +89,14 @@ def tables_for(model: str, graph: Graph | None = None) -> dict[str, dict[str, An
     """Options of story, guide and fit of a model.
 
     Arguments:
-        graph: fitted in batches of dyads if it has more than ``MANY_DYADS`` and is of one kind of node.
+        graph: fitted in batches of dyads if it has more than ``MANY_DYADS`` and is of one kind of node; its features
+            are not read then.
     """
     if graph is None or graph.num_dyads <= MANY_DYADS or graph.parts is not None:
         return _TABLES[model]
     if model not in _LARGE:
         return _TABLES[model]
     found = _LARGE[model]
-    steps = math.ceil(_PASSES * graph.num_edges / _BATCHES["batch_edges"])
+    steps = math.ceil(_PASSES[model] * graph.num_edges / _BATCHES["batch_edges"])
     low, high = _STEPS
     return {**found, "fit": {**found["fit"], "steps": min(max(steps, low), high)}}

@@ -72,8 +72,8 @@ class Recipe:
         Arguments:
             model: dglfrm, dglfrm-b, lfrm, sbm, vgae or gae.
             graph: what is to be fitted: one of more than 500 million dyads, whose edges are there or not, is told of in
-                batches by dglfrm and lfrm, with more communities and other starts. None: a graph of which nothing is
-                known.
+                batches by dglfrm and lfrm, with more communities and other starts, and without an encoder that reads
+                features. None: a graph of which nothing is known.
             story: options of the story that are set.
 
         Raises:
