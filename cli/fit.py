@@ -136,7 +136,7 @@ def fit(
         int | None,
         typer.Option(
             help="Posterior draws of the report; of a set, graphs drawn from the prior.",
-            show_default="500; 1000 of a set",
+            show_default="500, on large graphs fewer; 1000 of a set",
         ),
     ] = None,
     directed: Annotated[
@@ -257,7 +257,7 @@ def fit(
             fitted,
             folder,
             split=held_out,
-            draws=500 if draws is None else draws,
+            draws=draws,
             reproduce=command(),
         )
     numbers = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ def report(
         int | None,
         typer.Option(
             help="Posterior draws; of a fit to a set, graphs drawn from the prior.",
-            show_default="500; 1000 of a set",
+            show_default="500, on large graphs fewer; 1000 of a set",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -38,9 +38,7 @@ def report(
         )
     else:
         split = saved_split(run) if (run / "split.npz").exists() else None
-        page, _, _ = plots.write_results(
-            fitted, run, split=split, draws=500 if draws is None else draws, reproduce=command()
-        )
+        page, _, _ = plots.write_results(fitted, run, split=split, draws=draws, reproduce=command())
     if as_json:
         numbers = json.loads((run / "numbers.json").read_text(encoding="utf-8"))
         print_json({"folder": str(run), "report": str(page), **numbers})

@@ -24,12 +24,14 @@ __all__ = [
     "check_dense_memory",
     "check_fit_memory",
     "check_posterior_memory",
+    "default_draws",
     "dense_bytes",
     "draws_bytes",
     "fit_bytes",
 ]
 
 _FLOAT, _INT = 4, 8  # bytes
+_KEPT_DRAWS = 4 << 30  # bytes
 _KEPT = 4  # tensors of a node's latents and factors at the least: value, derivative, factors, their derivative
 _SPARE = 64 << 20  # bytes below which nothing is worth asking
 
@@ -196,6 +198,12 @@ def draws_bytes(
         "log-likelihoods": 2 * _FLOAT * draws * units,
         "predictive graphs": 2 * predictive_draws * (kept + _FLOAT * n),
     }
+
+
+def default_draws(story: Any, graph: Graph) -> int:
+    """How many posterior draws to keep where nobody says: 500, or those that take 4 GiB, but 20 at least."""
+    one = sum(draws_bytes(story, graph, 1, 0, 0).values())
+    return max(20, min(500, _KEPT_DRAWS // one))
 
 
 def _length(story: Any, dim: str) -> int:

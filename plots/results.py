@@ -22,6 +22,7 @@ from ..inference import (
     to_netcdf,
     truncation_warning,
 )
+from ..inference.memory import default_draws
 from ..models import expected_active
 from . import findings
 from .checks import verdict
@@ -41,7 +42,7 @@ def write_results(
     folder: str | Path,
     *,
     split: Split | None = None,
-    draws: int = 500,
+    draws: int | None = None,
     reproduce: str = "",
 ) -> tuple[Path, Any, Evaluation | None]:
     """Write what a fit has to say into its folder: posterior.nc, numbers.json, pictures and report.html.
@@ -49,7 +50,7 @@ def write_results(
     Arguments:
         fit: a finished fit, saved or not.
         split: what was held out; its test pairs are evaluated then.
-        draws: posterior draws.
+        draws: posterior draws; None: 500, or fewer where they would take more than 4 GiB.
         reproduce: commands that repeat the run.
 
     Returns:
@@ -63,21 +64,23 @@ def write_results(
 
 
 def _write(
-    fit: Fit, folder: Path, split: Split | None, draws: int, reproduce: str
+    fit: Fit, folder: Path, split: Split | None, draws: int | None, reproduce: str
 ) -> tuple[Path, Any, Evaluation | None]:
     graph = fit.graph.to("cpu")
+    averaged = 200 if draws is None else min(draws, 200)  # of what is not kept by draw
+    draws = default_draws(fit.story, graph) if draws is None else draws
     # draws of the prior beside it, where the dense graphs that a prior makes too are cheap to look at
     posterior = fit.posterior(draws, prior=draws if graph.num_nodes <= _PRIOR_NODES else 0)
-    evaluation = None if split is None else fit.evaluate(split, draws=min(draws, 200))
+    evaluation = None if split is None else fit.evaluate(split, draws=averaged)
     small = graph.num_nodes <= _PICTURE_NODES
     probabilities = sample = None
     if small and fit.story.likelihood != "normal":  # weights have no link probabilities
-        probabilities = fit.link_probabilities(draws=min(draws, 200)).cpu().numpy()
+        probabilities = fit.link_probabilities(draws=averaged).cpu().numpy()
         np.fill_diagonal(probabilities, np.nan)
         sample = fit.generate(1)[0].dense_adjacency().numpy()
     held_out = None
     if split is not None and fit.story.likelihood != "normal":
-        held_out = held_out_pairs(fit, split, draws=min(draws, 200))
+        held_out = held_out_pairs(fit, split, draws=averaged)
     try:
         to_netcdf(posterior, folder / "posterior.nc")
         files = save_all(

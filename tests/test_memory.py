@@ -9,6 +9,8 @@ import torch
 
 from graphlore.data import Graph, karate
 from graphlore.inference import Fit, InferenceError, Recipe, fit, fit_recipe, memory
+from graphlore.inference.memory import default_draws, draws_bytes
+from graphlore.models import DGLFRM
 
 GIB, MIB = 2**30, 2**20
 
@@ -153,3 +155,13 @@ def test_a_gpu_says_how_much_there_is():
     before = memory.available_bytes("cuda")
     held = torch.empty(2**28, device="cuda")
     assert before - memory.available_bytes("cuda") >= held.nbytes
+
+
+def test_fewer_draws_are_kept_of_a_large_graph():
+    story = DGLFRM(81_306, 64, decoder=(), bias="node")
+    large = Graph(81_306, torch.tensor([[0], [1]]))
+    draws = default_draws(story, large)
+    assert 20 <= draws < 500
+    assert sum(draws_bytes(story, large, draws, 0, 0).values()) <= 4 << 30
+    assert default_draws(DGLFRM(34, 10), karate()) == 500
+    assert default_draws(DGLFRM(10**7, 64), Graph(10**7, torch.tensor([[0], [1]]))) == 20
