@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -141,11 +141,11 @@ class GCNEncoder(nn.Module):
             h = self.activation(convolution(self.dropout(h), way))
         dropped = self.dropout(h)
         # one product for all heads, which reads the adjacency once
-        before = [head.lin(dropped) for head in self.heads.values()]
+        ends = {name: cast(Convolution, head) for name, head in self.heads.items()}
+        before = [head.lin(dropped) for head in ends.values()]
         parts = (last @ torch.cat(before, 1)).split([x.shape[1] for x in before], 1)
         heads = {
-            name: part + head.bias
-            for (name, head), part in zip(self.heads.items(), parts, strict=True)
+            name: part + head.bias for (name, head), part in zip(ends.items(), parts, strict=True)
         }
         return heads, h[: last.matrix.shape[0]]
 

@@ -53,10 +53,11 @@ _TABLES: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
+_BATCH_EDGES = 16384
 _BATCHES = {
     "gradient": "concrete",
     "clip": None,
-    "batch_edges": 16384,
+    "batch_edges": _BATCH_EDGES,
     "batch_nodes": 2048,
     "validation_draws": 20,
 }
@@ -97,6 +98,6 @@ def tables_for(model: str, graph: Graph | None = None) -> dict[str, dict[str, An
     if model not in _LARGE:
         return _TABLES[model]
     found = _LARGE[model]
-    steps = math.ceil(_PASSES[model] * graph.num_edges / _BATCHES["batch_edges"])
+    steps = math.ceil(_PASSES[model] * graph.num_edges / _BATCH_EDGES)
     low, high = _STEPS
     return {**found, "fit": {**found["fit"], "steps": min(max(steps, low), high)}}
