@@ -31,7 +31,8 @@ __all__ = [
 ]
 
 _FLOAT, _INT = 4, 8  # bytes
-_KEPT_DRAWS = 4 << 30  # bytes
+_KEPT_DRAWS = 2 << 30  # bytes
+_VISITS = 10**11  # of dyads, some minutes
 _KEPT = 4  # tensors of a node's latents and factors at the least: value, derivative, factors, their derivative
 _SPARE = 64 << 20  # bytes below which nothing is worth asking
 
@@ -201,9 +202,10 @@ def draws_bytes(
 
 
 def default_draws(story: Any, graph: Graph) -> int:
-    """How many posterior draws to keep where nobody says: 500, or those that take 4 GiB, but 20 at least."""
+    """How many posterior draws to keep where nobody says: 500; fewer, but 20 at least, where they would take more than
+    2 GiB or visit more than 10^11 dyads."""
     one = sum(draws_bytes(story, graph, 1, 0, 0).values())
-    return max(20, min(500, _KEPT_DRAWS // one))
+    return max(20, min(500, _KEPT_DRAWS // one, _VISITS // max(1, graph.num_dyads)))
 
 
 def _length(story: Any, dim: str) -> int:

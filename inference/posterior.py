@@ -115,10 +115,15 @@ def prior_predictive(
     return groups_to_arviz([], {k: as_attribute(v) for k, v in attrs.items()}, prior=groups)
 
 
+_DRAWN = 20_000_000_000  # dyads of all predictive graphs, where nobody says how many
+
+
 def predictive_number(graph: Graph, draws: int, predictive_draws: int | None) -> int:
     """How many of the draws also draw a graph."""
     if predictive_draws is None:
-        return draws if graph.num_nodes <= 1000 else min(draws, 100)
+        if graph.num_nodes <= 1000:
+            return draws
+        return min(draws, 100, max(5, _DRAWN // graph.num_dyads))  # a graph is drawn dyad by dyad
     return min(predictive_draws, draws)
 
 

@@ -50,7 +50,8 @@ def write_results(
     Arguments:
         fit: a finished fit, saved or not.
         split: what was held out; its test pairs are evaluated then.
-        draws: posterior draws; None: 500, or fewer where they would take more than 4 GiB.
+        draws: posterior draws; None: 500, of large graphs fewer
+            (:func:`~graphlore.inference.memory.default_draws`).
         reproduce: commands that repeat the run.
 
     Returns:

@@ -10,6 +10,7 @@ import torch
 from graphlore.data import Graph, karate
 from graphlore.inference import Fit, InferenceError, Recipe, fit, fit_recipe, memory
 from graphlore.inference.memory import default_draws, draws_bytes
+from graphlore.inference.posterior import predictive_number
 from graphlore.models import DGLFRM
 
 GIB, MIB = 2**30, 2**20
@@ -162,6 +163,9 @@ def test_fewer_draws_are_kept_of_a_large_graph():
     large = Graph(81_306, torch.tensor([[0], [1]]))
     draws = default_draws(story, large)
     assert 20 <= draws < 500
-    assert sum(draws_bytes(story, large, draws, 0, 0).values()) <= 4 << 30
+    assert sum(draws_bytes(story, large, draws, 0, 0).values()) <= 2 << 30
+    assert draws * large.num_dyads <= 10**11
     assert default_draws(DGLFRM(34, 10), karate()) == 500
+    assert predictive_number(large, draws, None) == 6
+    assert predictive_number(karate(), 500, None) == 500
     assert default_draws(DGLFRM(10**7, 64), Graph(10**7, torch.tensor([[0], [1]]))) == 20
