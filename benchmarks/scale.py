@@ -200,11 +200,7 @@ def million(options: argparse.Namespace) -> dict[str, Any]:
 
 # -- the largest graph of the data -------------------------------------------------------------------
 
-#: K, options of the story and of the guide, learning rate, steps
-TWITTER: dict[str, tuple[int, dict[str, Any], dict[str, Any], float, int]] = {
-    "DGLFRM": (64, {"decoder": ()}, {"initial": "smoothed"}, 0.025, 9_000),
-    "LFRM": (128, {"affinity_scale": 3.0}, {}, 0.05, 14_000),
-}
+TWITTER = ("DGLFRM", "LFRM")
 
 
 def twitter_split(options: argparse.Namespace) -> gl.data.Split:
@@ -213,33 +209,16 @@ def twitter_split(options: argparse.Namespace) -> gl.data.Split:
 
 
 def twitter(options: argparse.Namespace, name: str) -> dict[str, Any]:
-    """One fit, and its look at the test pairs."""
+    """One fit, as the library has it by default, and its look at the test pairs."""
     split = twitter_split(options)
-    K, story_options, guide_options, learning_rate, steps = TWITTER[name]
     started, cpu = time.perf_counter(), time.process_time()
-    with gl.inference.seeded(0):
-        make = getattr(gl.models, name)
-        story = make(split.train.num_nodes, K, K / 2, bias="node", **story_options)
-        guide = gl.guides.StructuredMeanField(story, split.train, amortised=False, **guide_options)
-    fit = gl.inference.fit(
-        story,
-        guide,
-        split,
-        steps=steps,
-        gradient="concrete",
-        learning_rate=learning_rate,
-        batch_edges=16384,
-        batch_nodes=2048,
-        clip=None,
-        validate_every=steps // 6,
-        validation_draws=20,
-        progress=True,
-    )
+    recipe = gl.inference.Recipe.default(name.lower(), split.full)
+    fit = gl.inference.fit_recipe(recipe, split, progress=True)
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     return {
         "name": name,
-        "steps": steps,
-        "communities": K,
+        "steps": recipe.settings.steps,
+        "communities": recipe.story["truncation"],
         "threads": torch.get_num_threads(),
         "seconds": seconds,
         "cpu_seconds": cpu,

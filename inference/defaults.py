@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from ..data import Graph
@@ -59,6 +60,7 @@ _BATCHES = {
     "clip": None,
     "batch_edges": _BATCH_EDGES,
     "batch_nodes": 2048,
+    "validate_every": 1500,  # as long as some 30 steps
     "validation_draws": 20,
 }
 #: for graphs of more than ``MANY_DYADS``: as fitted to ego-Twitter (81,306 nodes) in benchmarks/scale.py
@@ -86,18 +88,28 @@ _STEPS = (3_000, 15_000)
 MODELS = tuple(_TABLES)
 
 
-def tables_for(model: str, graph: Graph | None = None) -> dict[str, dict[str, Any]]:
+def tables_for(
+    model: str, graph: Graph | None, story: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
     """Options of story, guide and fit of a model.
 
     Arguments:
-        graph: fitted in batches of dyads if it has more than ``MANY_DYADS`` and is of one kind of node; its features
-            are not read then.
+        graph: fitted in batches of dyads if it has more than ``MANY_DYADS`` and can be; its features are not read then.
+        story: options of the story that are set.
     """
-    if graph is None or graph.num_dyads <= MANY_DYADS or graph.parts is not None:
-        return _TABLES[model]
-    if model not in _LARGE:
+    if graph is None or model not in _LARGE or not _is_batched(graph, story):
         return _TABLES[model]
     found = _LARGE[model]
     steps = math.ceil(_PASSES[model] * graph.num_edges / _BATCH_EDGES)
     low, high = _STEPS
     return {**found, "fit": {**found["fit"], "steps": min(max(steps, low), high)}}
+
+
+def _is_batched(graph: Graph, story: Mapping[str, Any]) -> bool:
+    """Whether there are so many dyads that batches are needed, and the story can be told of them."""
+    can_be = (
+        graph.parts is None
+        and story.get("likelihood", "bernoulli") == "bernoulli"
+        and "absent_sample" not in story
+    )
+    return can_be and graph.num_dyads > MANY_DYADS

@@ -85,7 +85,7 @@ class Fit:
         Arguments:
             draws: posterior draws.
             predictive_draws: how many of them draw a graph too: all, or 100 on graphs of over 1,000 nodes, and fewer
-                on those of over 14,000.
+                on those of over 200 million dyads.
             seed: of the draws; that of the fit if None.
             unit: what the log-likelihood is kept by: "dyad", "node", or a number of random dyads; "auto" is by dyad up
                 to 50,000 observed ones, else by node.

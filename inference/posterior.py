@@ -22,6 +22,8 @@ from .seeds import seeded
 
 __all__ = ["as_attribute", "environment", "posterior_data", "prior_predictive"]
 
+_DRAWN = 20_000_000_000  # dyads of all predictive graphs, where nobody says how many
+
 
 def posterior_data(
     story: Any,
@@ -113,9 +115,6 @@ def prior_predictive(
         **environment(),
     }
     return groups_to_arviz([], {k: as_attribute(v) for k, v in attrs.items()}, prior=groups)
-
-
-_DRAWN = 20_000_000_000  # dyads of all predictive graphs, where nobody says how many
 
 
 def predictive_number(graph: Graph, draws: int, predictive_draws: int | None) -> int:

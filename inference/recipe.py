@@ -81,10 +81,7 @@ class Recipe:
         """
         if model not in MODELS:
             raise ValueError(f"there is no model {model!r}; known are {', '.join(MODELS)}")
-        batched = (
-            story.get("likelihood", "bernoulli") == "bernoulli" and "absent_sample" not in story
-        )
-        found = cls(**tables_for(model, graph if batched else None)).override(story=story)
+        found = cls(**tables_for(model, graph, story)).override(story=story)
         options = found.story
         if (
             model == "sbm"
