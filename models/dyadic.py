@@ -13,7 +13,7 @@ with respect to the factors is accumulated in the same pass, so that memory is O
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -23,7 +23,8 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from .cumulants import Cumulant
-from .tiles import TILE, NodeCumulant, PairLogits, Shape, TotalCumulant, row_blocks
+from .dyad_list import DyadList
+from .tiles import TILE, NodeCumulant, PairLogits, Shape, TotalCumulant, tile_entries
 
 __all__ = ["Dyadic", "SummedNodes", "pair_products"]
 
@@ -105,15 +106,14 @@ class Dyadic(TorchDistribution):
         return self.event_shape[0]
 
     @property
+    def dyads(self) -> DyadList:
+        """All of them, observed or not."""
+        return DyadList(self.num_nodes, self.directed, self.parts)
+
+    @property
     def num_dyads(self) -> int:
         """Observed dyads."""
-        n = self.num_nodes
-        if self.parts is not None:
-            first = int((self.parts == 0).sum())
-            total = first * (n - first)
-        else:
-            total = n * (n - 1) if self.directed else n * (n - 1) // 2
-        return total - (0 if self.missing is None else self.missing.shape[1])
+        return len(self.dyads) - (0 if self.missing is None else self.missing.shape[1])
 
     @constraints.dependent_property(is_discrete=True, event_dim=2)
     def support(self) -> constraints.Constraint:
@@ -271,18 +271,12 @@ class Dyadic(TorchDistribution):
     def _biases(self) -> tuple[Tensor | None, Tensor | None]:
         return self.left_bias, self.right_bias if self.directed else self.left_bias
 
-    @property
-    def _sides(self) -> tuple[Tensor, Tensor]:
-        """Ids of the nodes of either side of a bipartite graph."""
-        assert self.parts is not None
-        return (self.parts == 0).nonzero()[:, 0], (self.parts == 1).nonzero()[:, 0]
-
     def _tiled(self) -> tuple[Tensor, Tensor | None, Shape, frozenset[str]]:
         """Factors with biases (right None if it is left) without their provenance, which pairs count, provenance."""
         left, right, provenance = _untracked(*_append_bias(self.left, self.right, *self._biases()))
         if self.parts is None:
             return left, right, "directed" if self.directed else "undirected", provenance
-        first, second = self._sides
+        first, second = self.dyads.sides
         right = left if right is None else right
         return left[..., first, :], right[..., second, :], "bipartite", provenance
 
@@ -302,7 +296,7 @@ class Dyadic(TorchDistribution):
         """From the nodes of side 0 and then those of side 1 to the order of the ids."""
         if self.parts is None:
             return nodes
-        return nodes[..., torch.cat(self._sides).argsort()]
+        return nodes[..., torch.cat(self.dyads.sides).argsort()]
 
     def entries(self, value: Tensor) -> tuple[Tensor, Tensor]:
         """Present, observed dyads of an adjacency value, (2, E), each once, and their values, (E,)."""
@@ -420,19 +414,27 @@ class Dyadic(TorchDistribution):
             raise ValueError(
                 f"sample_edges draws one graph; the batch shape is {tuple(self.batch_shape)}"
             )
-        found, values = [], []
-        nodes = torch.arange(self.num_nodes, device=self.left.device)
         with torch.no_grad():
-            for rows in row_blocks(self.num_nodes, self.tile):
-                keep = self._is_dyad(rows)
-                if not self.directed:
-                    keep = keep & (nodes[rows, None] < nodes)
-                x = self._draw(self._row_logits(rows)) * keep
-                pairs = x.nonzero().T
-                values.append(x[pairs[0], pairs[1]])
-                pairs[0] += rows.start
-                found.append(pairs)
-        return torch.cat(found, dim=1), torch.cat(values)
+            pairs, x = self._drawn_entries()
+        order = (pairs[0] * self.num_nodes + pairs[1]).argsort()
+        return pairs[:, order], x[order]
+
+    def _drawn_entries(self) -> tuple[Tensor, Tensor]:
+        """One graph as edges in any order, and their values: every dyad is drawn."""
+        drawn = [*self._entries(self._draw)]
+        return torch.cat([pairs for pairs, _ in drawn], 1), torch.cat([x for _, x in drawn])
+
+    def _entries(self, read: Callable[[Tensor], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Dyads (2, P) at which a function of their natural parameters is not zero, and what it is, tile by tile."""
+        left, right, shape, _ = self._tiled()
+        for pairs, x in tile_entries(
+            left, left if right is None else right, shape, self.tile, read
+        ):
+            if self.parts is not None:
+                first, second = self.dyads.sides
+                i, j = first[pairs[0]], second[pairs[1]]
+                pairs = torch.stack((torch.minimum(i, j), torch.maximum(i, j)))
+            yield pairs, x
 
     def sample_edges(self) -> Tensor:
         """One graph as an edge list, (2, E) int64 sorted by row, in tiles: never N x N at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -10,9 +11,14 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from .cumulants import EXPONENTIAL, HALF_SQUARE, SOFTPLUS, softplus
+from .dyad_list import thinned
 from .dyadic import Dyadic
 
 __all__ = ["DyadicBernoulli", "DyadicNormal", "DyadicPoisson", "balanced_weights"]
+
+_FEW = 2_000_000  # dyads up to which all are drawn one by one
+_RARE = 1e-3  # probability up to which dyads are proposed; sparse graphs have few above it
+_GATHERED = 1 << 18  # dyads whose factors are looked up at once
 
 
 class DyadicBernoulli(Dyadic):
@@ -63,6 +69,30 @@ class DyadicBernoulli(Dyadic):
 
     def _draw(self, s: Tensor) -> Tensor:
         return (torch.rand_like(s) < torch.sigmoid(s)).to(s.dtype)
+
+    def _drawn_entries(self) -> tuple[Tensor, Tensor]:
+        """One graph as edges in any order, and ones.
+
+        In large graphs dyads above a small probability are drawn one by one. Of all dyads some are proposed at that
+        rate, and those that are not above it kept in proportion to their probability (thinning): exact, with few
+        random numbers.
+        """
+        if len(self.dyads) <= _FEW:
+            return super()._drawn_entries()
+        bound = math.log(_RARE) - math.log1p(-_RARE)
+        # products in tiles round otherwise than those of listed pairs, which decide: none must be missed
+        above = (pairs for pairs, _ in self._entries(lambda s: s > bound - 0.01))
+        kept = [self._kept(part, 1.0, lambda s: s > bound) for part in _joined(above)]
+        proposed = self.dyads.at(thinned(len(self.dyads), _RARE, self.left.device))
+        for part in proposed.split(_GATHERED, dim=1):
+            kept.append(self._kept(part, _RARE, lambda s: s <= bound))
+        pairs = torch.cat(kept, 1)
+        return pairs, self.left.new_ones(pairs.shape[1])
+
+    def _kept(self, pairs: Tensor, rate: float, ours: Callable[[Tensor], Tensor]) -> Tensor:
+        """Those of some dyads, proposed at a rate, that are edges."""
+        s = self.logits(pairs)
+        return pairs[:, ours(s) & (rate * torch.rand_like(s) < torch.sigmoid(s))]
 
     def _present_gain(self, s: Tensor, x: Tensor) -> Tensor:
         w0, w1 = self.weights
@@ -139,6 +169,20 @@ class DyadicNormal(Dyadic):
 
     def _absent_constant(self) -> Tensor:
         return -torch.log(self.scale) - 0.5 * math.log(2.0 * math.pi)
+
+
+def _joined(parts: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Short lists of dyads put together to longer ones."""
+    held: list[Tensor] = []
+    count = 0
+    for part in parts:
+        held.append(part)
+        count += part.shape[1]
+        if count >= _GATHERED:
+            yield torch.cat(held, 1)
+            held, count = [], 0
+    if held:
+        yield torch.cat(held, 1)
 
 
 def balanced_weights(num_present: int, num_dyads: int) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..data.dyad_batch import DyadBatch
 from .cumulants import softplus
+from .dyad_list import sorted_draws
 from .dyadic import SummedNodes
 from .laws import DyadicBernoulli
 
@@ -63,38 +64,14 @@ class SubsampledDyads(DyadicBernoulli):
     def _draw_absent(self, present: Tensor) -> Tensor:
         """Dyads in their order: the draws and both lists are sorted, so that what is looked up lies close together."""
         taken = present if self.missing is None else torch.cat((present, self.missing), 1)
-        number = self._numbers(taken)
+        number = self.dyads.places(self._oriented(taken))
         if bool((number[1:] < number[:-1]).any()):
             number = number.sort().values
         absent = self.num_dyads - present.shape[1]
-        rank = _sorted_draws(absent, self.num_absent if absent else 0, present.device)
+        rank = sorted_draws(absent, self.num_absent if absent else 0, present.device)
         # before the r-th absent dyad lie r absent ones and those taken ones that have at most r absent ones before them
         before = number - torch.arange(len(number), device=number.device)
-        return self._dyads(rank + torch.searchsorted(before, rank, right=True))
-
-    def _numbers(self, pairs: Tensor) -> Tensor:
-        """The place of dyads in the list of all, row by row: (P,) from (2, P)."""
-        n, (i, j) = self.num_nodes, self._oriented(pairs)
-        if self.parts is not None:
-            row, column = ((self.parts == side).cumsum(0) - 1 for side in (0, 1))
-            return row[i] * len(self._sides[1]) + column[j]
-        if self.directed:
-            return i * (n - 1) + j - (j > i).long()
-        return _row_starts(n, i) + j - i - 1
-
-    def _dyads(self, numbers: Tensor) -> Tensor:
-        """The dyads at sorted places in the list of all: (2, P) from (P,)."""
-        n = self.num_nodes
-        if self.parts is not None:
-            first, second = self._sides
-            i, j = first[numbers // len(second)], second[numbers % len(second)]
-            return torch.stack((torch.minimum(i, j), torch.maximum(i, j)))
-        if self.directed:
-            i, j = numbers // (n - 1), numbers % (n - 1)
-            return torch.stack((i, j + (j >= i).long()))
-        starts = _row_starts(n, torch.arange(n + 1, device=numbers.device))
-        i = torch.repeat_interleave(torch.searchsorted(numbers, starts).diff())
-        return torch.stack((i, numbers - starts[i] + i + 1))
+        return self.dyads.at(rank + torch.searchsorted(before, rank, right=True))
 
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "num_absent": self.num_absent}
@@ -249,18 +226,3 @@ class BatchDyads(NodeBlockDyads):
 
     def _corrections(self, present: Tensor, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         return DyadicBernoulli._corrections(self, present, x)
-
-
-def _row_starts(nodes: int, row: Tensor) -> Tensor:
-    """How many of the dyads i < j have i below ``row``."""
-    return row * (2 * nodes - row - 1) // 2
-
-
-def _sorted_draws(size: int, count: int, device: torch.device) -> Tensor:
-    """So many independent uniform whole numbers below ``size``, sorted, without a sort: (count,) int64.
-
-    The partial sums of exponential variables over the sum of one more are the order statistics of uniform ones.
-    """
-    steps = torch.empty(count + 1, dtype=torch.float64, device=device).exponential_()
-    sums = steps.cumsum(0)
-    return (sums[:-1] / sums[-1] * size).long().clamp_(max=size - 1)

@@ -7,6 +7,7 @@ hand; :class:`NodeCumulant`, whose nodes may weigh differently, forms them anew.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -23,6 +24,7 @@ __all__ = [
     "TotalCumulant",
     "block_pairs",
     "row_blocks",
+    "tile_entries",
 ]
 
 TILE = 384  # 0.6 MB of float32 logits: a core's cache holds them, and a product is long enough to be fast
@@ -47,6 +49,23 @@ def block_pairs(
         for b, there in enumerate(row_blocks(columns, tile))
         if shape != "undirected" or a <= b
     ]
+
+
+def tile_entries(
+    left: Tensor, right: Tensor, shape: Shape, tile: int, read: Callable[[Tensor], Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Dyads at which ``read(s)`` is not zero, tile by tile: (rows of left and of right, (2, P); what it is, (P,)).
+
+    Arguments:
+        left, right: factors, (rows, K) and (columns, K).
+    """
+    for rows, columns, on_diagonal in block_pairs(left.shape[0], right.shape[0], tile, shape):
+        x = read(left[rows] @ right[columns].mT)
+        if on_diagonal:
+            x = x.triu(1) if shape == "undirected" else x.fill_diagonal_(0)
+        flat, width = x.flatten(), x.shape[1]
+        place = flat.nonzero()[:, 0]
+        yield torch.stack((rows.start + place // width, columns.start + place % width)), flat[place]
 
 
 def _tile_logits(

@@ -11,7 +11,7 @@ from chance import LIMIT, largest
 from memory import LargestTensor
 from pyro.ops.provenance import get_provenance, track_provenance
 
-from graphlore.models import DyadicBernoulli, balanced_weights
+from graphlore.models import DyadicBernoulli, balanced_weights, laws
 
 N, K = 12, 3
 FORMS = ["symmetric", "bias", "bilinear", "bilinear-bias", "directed", "directed-free", "arcs-bias"]
@@ -357,9 +357,13 @@ def test_frequencies_of_sample(form):
     assert largest(z) < LIMIT
 
 
+@pytest.mark.parametrize("rare", [None, 1e-3, 0.5])
 @pytest.mark.parametrize("tile", [5, 512])
 @pytest.mark.parametrize("form", ["bilinear-bias", "arcs-bias"])
-def test_frequencies_of_sample_edges(form, tile):
+def test_frequencies_of_sample_edges(form, tile, rare, monkeypatch):
+    if rare is not None:  # thinned
+        monkeypatch.setattr(laws, "_FEW", 0)
+        monkeypatch.setattr(laws, "_RARE", rare)
     case = Case(form, tile=tile)
     draws = 1500
     counts = np.zeros((N, N))

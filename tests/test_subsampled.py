@@ -18,7 +18,6 @@ from graphlore.guides import StructuredMeanField
 from graphlore.inference import DyadicELBO, fit, seeded
 from graphlore.models import DGLFRM, DyadicBernoulli, NodeBlockDyads, SubsampledDyads
 from graphlore.models.cumulants import softplus
-from graphlore.models.subsampled import _sorted_draws
 
 FORMS = ["symmetric", "bias", "arcs"]
 WEIGHTS = (0.6, 4.5)
@@ -123,33 +122,6 @@ def test_absent_dyads_are_drawn_uniformly_and_no_others(form):
     assert (counts[expected == 0] == 0).all()
     z = (counts - expected)[expected > 0] / math.sqrt(m * p * (1 - p))
     assert largest(z) < LIMIT
-
-
-@pytest.mark.parametrize("form", [*FORMS, "bipartite"])
-def test_dyads_are_numbered_row_by_row_and_found_again(form):
-    n = 7
-    parts = torch.tensor([1, 0, 0, 1, 0, 1, 1]) if form == "bipartite" else None
-    directed = form == "arcs"
-    d = SubsampledDyads(torch.zeros(n, 2), num_absent=1, directed=directed, parts=parts)
-    pairs = d._dyads(torch.arange(d.num_dyads))
-    assert torch.equal(d._numbers(pairs), torch.arange(d.num_dyads))
-    is_dyad = d._is_dyad(slice(0, n))
-    is_dyad = is_dyad if directed else is_dyad.triu(1)
-    assert set(map(tuple, pairs.T.tolist())) == set(map(tuple, is_dyad.nonzero().tolist()))
-
-
-def test_uniform_draws_come_sorted():
-    size, count, draws = 10, 7, 4000
-    drawn = torch.stack([_sorted_draws(size, count, torch.device("cpu")) for _ in range(draws)])
-    assert (drawn.diff() >= 0).all()
-    counts = torch.bincount(drawn.flatten(), minlength=size)
-    assert counts.numel() == size
-    total, p = count * draws, 1 / size
-    assert largest((counts - total * p) / math.sqrt(total * p * (1 - p))) < LIMIT
-    # the least of m uniform ones has P(least >= k) = (1 - k / size)^m
-    p = (1 - torch.arange(1, 4) / size) ** count
-    seen = (drawn[:, :1] >= torch.arange(1, 4)).double().mean(0)
-    assert largest((seen - p) / (p * (1 - p) / draws).sqrt()) < LIMIT
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -188,6 +188,20 @@ FAULTS = (
         "dyadic",
     ),
     _fault(
+        "models/laws.py",
+        "rate * torch.rand_like(s) < torch.sigmoid(s)",
+        "torch.rand_like(s) < torch.sigmoid(s)",
+        "proposed dyads kept as if they had not been proposed",
+        "dyadic",
+    ),
+    _fault(
+        "models/dyad_list.py",
+        "gaps / -math.log1p(-rate)",
+        "gaps / rate",
+        "gaps between proposed dyads of a Poisson process",
+        "dyad_list",
+    ),
+    _fault(
         "models/cumulants.py",
         "q = (x + y).addcmul_(x, y, value=-1.0)",
         "q = x + y",
