@@ -35,12 +35,13 @@ class NodeGuide(PyroModule):
     """
 
     @classmethod
-    def restarted(cls, story: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    def restarted(cls, story: type, options: Mapping[str, Any], start: int) -> dict[str, Any]:
         """What to change in the options for another start of the same fit, where the seed alone would not give one.
 
         Arguments:
             story: class of the story.
             options: of the first start.
+            start: which one, from 1.
         """
         return {}
 

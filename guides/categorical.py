@@ -56,7 +56,7 @@ class AmortisedCategorical(NodeGuide):
     """
 
     @classmethod
-    def restarted(cls, story: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    def restarted(cls, story: type, options: Mapping[str, Any], start: int) -> dict[str, Any]:
         """Random blocks: a clustering is much the same under every seed."""
         return {"initial": "random"}
 

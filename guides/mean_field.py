@@ -85,8 +85,11 @@ class MeanField(NodeGuide):
     """
 
     @classmethod
-    def restarted(cls, story: type, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Scattered memberships where the first start is a factorisation, much the same under every seed."""
+    def restarted(cls, story: type, options: Mapping[str, Any], start: int) -> dict[str, Any]:
+        """Other random vectors to smooth; scattered memberships where the first start is a factorisation, much the same
+        under every seed."""
+        if options.get("initial") == "smoothed":
+            return {"initial_seed": options.get("initial_seed", 0) + start}
         factorised = issubclass(story, LFRM) and not {"initial", "membership_spread"} & set(options)
         return {"membership_spread": 1.0} if factorised else {}
 

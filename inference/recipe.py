@@ -119,10 +119,10 @@ class Recipe:
     def settings(self) -> FitSettings:
         return FitSettings.from_dict(dict(self.fit))
 
-    def restart(self) -> dict[str, Any]:
-        """Options of the guide for another start of the same fit."""
+    def restart(self, start: int) -> dict[str, Any]:
+        """Options of the guide for another start of the same fit, counted from 1."""
         story, guide = self._classes()
-        return dict(guide.restarted(story, options_of(self.guide)))
+        return dict(guide.restarted(story, options_of(self.guide), start))
 
     def build(self, graph: Graph) -> tuple[Any, Any]:
         """(story, guide) for a graph, weights drawn under the fit's seed."""

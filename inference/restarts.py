@@ -112,7 +112,7 @@ def _best(
     best: Fit | None = None
     for start in range(restarts):
         attempt = recipe.override(
-            guide=recipe.restart() if start else {},
+            guide=recipe.restart(start) if start else {},
             fit={"seed": recipe.settings.seed + start},
         )
         own = starts.options(attempt.settings.seed)

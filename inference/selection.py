@@ -18,6 +18,7 @@ from .recipe import Recipe
 __all__ = ["compare", "truncation_warning"]
 
 _FIRST, _LARGEST = 4, 64  # communities that truncation="auto" tries first, and at most
+_NEARLY_ALL = 0.75  # share of the communities that a node is in
 
 
 def truncation_warning(fit: Fit, draws: int = 200) -> str | None:
@@ -27,7 +28,8 @@ def truncation_warning(fit: Fit, draws: int = 200) -> str | None:
     process that no removal moves were tried on keep members that the prior alone gives them; of those the smallest
     must also have more members than the prior expects of the last, N (alpha / (alpha + 1))^K. A block model is judged
     only with a sparse Dirichlet, alpha < 1: else its prior itself fills all blocks. Stories without communities have
-    nothing to warn of.
+    nothing to warn of. Where nodes are in more than three quarters of the communities, and have strengths in them, the
+    sentence says that instead.
     """
     story, n = fit.story, fit.graph.num_nodes
     K = getattr(story, "num_blocks", getattr(story, "truncation", 1))
@@ -44,6 +46,12 @@ def truncation_warning(fit: Fit, draws: int = 200) -> str | None:
         if float(sizes.mean(0).min()) <= n * (alpha / (alpha + 1.0)) ** K:
             return None
     option = "num_blocks" if hasattr(story, "num_blocks") else "truncation"
+    each = float(sizes.mean(0).sum()) / n
+    if getattr(story, "has_strengths", False) and each > _NEARLY_ALL * K:
+        return (
+            f"a node is in {each:.1f} of the {K} communities on average: memberships switch hardly any off, and nodes "
+            "are told apart by their strengths: read the embedding, not who belongs where"
+        )
     return (
         f"all {K} communities are in use with posterior probability {full:.2f}: the graph may have more than "
         f"{option}={K} allows; fit again with {option}={2 * K}, or {option}='auto'"

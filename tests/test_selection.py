@@ -115,10 +115,12 @@ def test_a_smoothed_start_needs_strengths(model: str) -> None:
 
 def test_other_starts_of_lfrm_are_scattered_unless_one_was_chosen() -> None:
     recipe = gl.inference.Recipe.default("lfrm")
-    assert recipe.restart() == {"membership_spread": 1.0}
-    assert recipe.override(guide={"initial": "factorised"}).restart() == {}
-    assert gl.inference.Recipe.default("dglfrm").restart() == {}
-    assert gl.inference.Recipe.default("sbm").restart() == {"initial": "random"}
+    assert recipe.restart(1) == {"membership_spread": 1.0}
+    assert recipe.override(guide={"initial": "factorised"}).restart(1) == {}
+    smoothed = recipe.override(guide={"initial": "smoothed", "initial_seed": 4})
+    assert smoothed.restart(2) == {"initial_seed": 6}
+    assert gl.inference.Recipe.default("dglfrm").restart(1) == {}
+    assert gl.inference.Recipe.default("sbm").restart(1) == {"initial": "random"}
 
 
 def test_an_edgeless_graph_has_no_first_communities() -> None:
@@ -215,6 +217,16 @@ def test_too_few_blocks_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> 
     assert [r.getMessage() for r in caplog.records if "communities" in r.getMessage()] == [
         f"planted partition: {told}"
     ]
+
+
+def test_memberships_in_nearly_all_communities_are_told_of_as_such() -> None:
+    graph = three_blocks()
+    story = gl.models.DGLFRM(graph.num_nodes, 4, alpha=8.0)
+    guide = gl.guides.MeanField(story, graph, amortised=False, initial="smoothed")
+    fit = gl.inference.fit(story, guide, graph, steps=2, progress=False)
+    told = gl.inference.truncation_warning(fit)
+    assert told is not None
+    assert "of the 4 communities on average" in told
 
 
 def test_a_prior_that_fills_all_blocks_is_not_warned_of() -> None:
