@@ -259,6 +259,7 @@ def fit(
             split=held_out,
             draws=draws,
             reproduce=command(),
+            progress=False if quiet or as_json else None,
         )
     numbers = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))
     if as_json:

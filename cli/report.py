@@ -38,7 +38,14 @@ def report(
         )
     else:
         split = saved_split(run) if (run / "split.npz").exists() else None
-        page, _, _ = plots.write_results(fitted, run, split=split, draws=draws, reproduce=command())
+        page, _, _ = plots.write_results(
+            fitted,
+            run,
+            split=split,
+            draws=draws,
+            reproduce=command(),
+            progress=False if as_json else None,
+        )
     if as_json:
         numbers = json.loads((run / "numbers.json").read_text(encoding="utf-8"))
         print_json({"folder": str(run), "report": str(page), **numbers})

@@ -79,6 +79,7 @@ class Fit:
         *,
         unit: Unit = "auto",
         prior: int = 0,
+        progress: bool | None = None,
     ) -> Any:
         """The posterior as ArviZ data; see :func:`~graphlore.inference.posterior.posterior_data` for its groups.
 
@@ -91,6 +92,7 @@ class Fit:
                 to 50,000 observed ones, else by node.
             prior: so many draws from the prior too, with the fitted weights of networks: groups ``prior`` and
                 ``prior_predictive``.
+            progress: show a bar; None: on a terminal.
 
         Raises:
             ValueError: numbers of draws or a unit out of range.
@@ -123,6 +125,7 @@ class Fit:
                 unit=unit,
                 prior=prior,
                 numbering=numbering,
+                progress=progress,
             )
 
     def link_probabilities(

@@ -17,6 +17,7 @@ from ..data import Graph
 from .draws import chunk_size, evaluation_mode, posterior_traces, prior_traces
 from .groups import DrawGroups, Unit, check_unit, groups_to_arviz
 from .numbering import order_in_words
+from .progress import counting_draws
 from .relaxation import exact_memberships
 from .seeds import seeded
 
@@ -36,6 +37,7 @@ def posterior_data(
     unit: Unit = "auto",
     prior: int = 0,
     numbering: Tensor | None = None,
+    progress: bool | None = False,
 ) -> Any:
     """Draw the posterior of a fitted story and put it into ArviZ form.
 
@@ -57,13 +59,15 @@ def posterior_data(
             an elpd of the sample, and its standard error, are scaled up to all dyads.
         prior: draws from the prior.
         numbering: which of the guide's communities each community of the result is, (K,).
+        progress: show a bar; None: on a terminal.
     """
     check_unit(unit, graph, draws)
     groups = DrawGroups.of(story, graph, predictive_draws, unit, numbering)
-    with evaluation_mode(story, guide):
+    with evaluation_mode(story, guide), counting_draws(draws, progress) as count:
         chunk = chunk_size(graph, max(story.width, groups.width), draws)
         for trace in posterior_traces(story, guide, graph, draws, chunk):
             groups.add(trace)
+            count(min(chunk, draws))
     told = {**attrs, **groups.unit, **environment()}
     before = None
     if prior:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["ProgressBar"]
+__all__ = ["ProgressBar", "counting_draws"]
 
 _LINES = 10  # in a pipe
 
@@ -120,3 +122,22 @@ def _validated(history: dict[str, list[float]]) -> str:
         if history.get(name):
             return f"{words} {history[name][-1]:.3f}"
     return ""
+
+
+@contextmanager
+def counting_draws(draws: int, progress: bool | None) -> Iterator[Callable[[int], None]]:
+    """A bar over posterior draws, for True or on a terminal, that is gone in the end; called with how many more are
+    done."""
+    console = Console(stderr=True)
+    show = console.is_terminal if progress is None else progress
+    columns = (
+        TextColumn("[bold]posterior"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("draws"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not show) as bar:
+        task = bar.add_task("posterior", total=draws)
+        yield lambda done: bar.advance(task, done)

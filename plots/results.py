@@ -44,6 +44,7 @@ def write_results(
     split: Split | None = None,
     draws: int | None = None,
     reproduce: str = "",
+    progress: bool | None = None,
 ) -> tuple[Path, Any, Evaluation | None]:
     """Write what a fit has to say into its folder: posterior.nc, numbers.json, pictures and report.html.
 
@@ -53,6 +54,7 @@ def write_results(
         draws: posterior draws; None: 500, of large graphs fewer
             (:func:`~graphlore.inference.memory.default_draws`).
         reproduce: commands that repeat the run.
+        progress: show a bar over the draws; None: on a terminal.
 
     Returns:
         (path of the report, the posterior as ArviZ data, the evaluation or None).
@@ -61,17 +63,23 @@ def write_results(
         InferenceError: the folder cannot be written to, or another process writes there.
     """
     with locked(folder):
-        return _write(fit, Path(folder), split, draws, reproduce)
+        return _write(fit, Path(folder), split, draws, reproduce, progress)
 
 
 def _write(
-    fit: Fit, folder: Path, split: Split | None, draws: int | None, reproduce: str
+    fit: Fit,
+    folder: Path,
+    split: Split | None,
+    draws: int | None,
+    reproduce: str,
+    progress: bool | None,
 ) -> tuple[Path, Any, Evaluation | None]:
     graph = fit.graph.to("cpu")
     averaged = 200 if draws is None else min(draws, 200)  # of what is not kept by draw
     draws = default_draws(fit.story, graph) if draws is None else draws
     # draws of the prior beside it, where the dense graphs that a prior makes too are cheap to look at
-    posterior = fit.posterior(draws, prior=draws if graph.num_nodes <= _PRIOR_NODES else 0)
+    prior = draws if graph.num_nodes <= _PRIOR_NODES else 0
+    posterior = fit.posterior(draws, prior=prior, progress=progress)
     evaluation = None if split is None else fit.evaluate(split, draws=averaged)
     small = graph.num_nodes <= _PICTURE_NODES
     probabilities = sample = None
