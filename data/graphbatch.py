@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -57,6 +58,25 @@ class GraphBatch:
     def select(self, graphs: Tensor) -> GraphBatch:
         """Some of the graphs, by (M,) ids or a (G,) mask; the padding stays."""
         return self._map(lambda tensor: tensor[graphs])
+
+    def distinct(self) -> tuple[GraphBatch, Tensor]:
+        """The graphs that differ from all before them in edges, types or number of nodes, as they are numbered, and
+        which of these every graph equals, (G,) int64. Labels are left out."""
+        parts = [self.edges.flatten(1), self.num_nodes[:, None]]
+        if self.node_types is not None:
+            parts.append(self.node_types)
+        seen: dict[bytes, int] = {}
+        first: list[int] = []
+        which: list[int] = []
+        for graph, row in enumerate(torch.cat(parts, 1).cpu().numpy()):
+            key = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+            if key not in seen:
+                seen[key] = len(first)
+                first.append(graph)
+            which.append(seen[key])
+        device = self.edges.device
+        found = replace(self.select(torch.tensor(first, device=device)), labels=None)
+        return found, torch.tensor(which, device=device)
 
     def pad(self, width: int) -> GraphBatch:
         """The same graphs padded to ``width`` nodes.

@@ -98,6 +98,7 @@ def fit_ordered(
         batch = batch.reorder(canonical_orders(graphs, settings.order))
     device = story.embed.weight.device
     batch = batch.to(device)
+    same = None if settings.order == "random" else _Distinct(batch)
     processes = join_job(device)
     size = min(settings.batch_size, len(batch))
     check_shares(processes, len(batch), size)
@@ -112,15 +113,29 @@ def fit_ordered(
         for epoch in left:
             total = 0.0
             for mine, weight in batches_for(processes, len(batch), size, device):
-                part = batch.select(mine)
-                if settings.order == "random":
-                    part = part.reorder(random_orders(part))
-                log_prob = log_prob_ordered(story, part)
-                ascent.step(weight * log_prob.mean(), epoch + 1)
-                total += float(log_prob.detach().sum())
+                if same is None:
+                    part = batch.select(mine)
+                    log_prob = log_prob_ordered(story, part.reorder(random_orders(part))).sum()
+                else:
+                    log_prob = same.log_prob(story, mine)
+                ascent.step(weight / len(mine) * log_prob, epoch + 1)
+                total += float(log_prob.detach())
             fit.history["log_prob"].append(processes.total([total])[0] / len(batch))
             fit.history["seconds"].append(time.perf_counter() - start)
             if callback is not None:
                 callback(epoch + 1, fit)
             checkpoints.save_if_due(epoch + 1, fit.history)
     return fit
+
+
+class _Distinct:
+    """Graphs in one order each: those that are equal have one log p, found once a step."""
+
+    def __init__(self, batch: GraphBatch) -> None:
+        self.graphs, self.which = batch.distinct()
+
+    def log_prob(self, story: SGGN, some: Tensor) -> Tensor:
+        """Sum of log p over some of the graphs, by their ids."""
+        ids, times = self.which[some].unique(return_counts=True)
+        log_prob = log_prob_ordered(story, self.graphs.select(ids))
+        return log_prob @ times.to(log_prob)

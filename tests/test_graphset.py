@@ -92,6 +92,17 @@ def test_reorder_is_relabel() -> None:
     assert torch.equal(again.labels, graph.labels[order])
 
 
+def test_distinct_graphs_and_which_each_equals() -> None:
+    batch = TYPED.batch()
+    three = batch.repeat(3)
+    three.edges[4, 0, 1] = three.edges[4, 1, 0] = 1  # graph 1 again, but for an edge
+    three.node_types[8, 3] = 2  # graph 2 again, but for a type
+    found, which = three.distinct()
+    assert which.tolist() == [0, 1, 2, 0, 3, 2, 0, 1, 4]
+    for part in ("edges", "num_nodes", "node_types"):
+        assert torch.equal(getattr(found, part)[which], getattr(three, part))
+
+
 def test_repeat_and_select() -> None:
     batch = TYPED.batch()
     twice = batch.repeat(2)

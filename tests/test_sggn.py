@@ -156,6 +156,17 @@ def test_fit_climbs() -> None:
     assert -1.2 < history["log_prob"][-1] < -0.6  # two lengths: at best -log 2 for even shares
 
 
+@pytest.mark.parametrize("order", ["given", "breadth-first"])
+def test_the_first_objective_of_a_fit_is_the_mean_log_prob(order: str) -> None:
+    """With graphs that occur several times."""
+    graphs = TYPED[torch.tensor([0, 3, 0, 2, 0, 3])]
+    story = story_of()
+    batch = graphs.batch().reorder(canonical_orders(graphs, order))
+    expected = float(log_prob_ordered(story, batch).detach().mean())
+    fit = fit_ordered(story, graphs, order, epochs=1, batch_size=6)
+    assert fit.history["log_prob"][0] == pytest.approx(expected, rel=1e-12)
+
+
 # -- orders ----------------------------------------------------------------------------------------
 
 

@@ -328,6 +328,13 @@ FAULTS = (
     ),
     # -- guides -------------------------------------------------------------------------------------------------
     _fault(
+        "inference/ordered.py",
+        "return log_prob @ times.to(log_prob)",
+        "return log_prob.sum()",
+        "graphs that occur several times count once",
+        "sggn",
+    ),
+    _fault(
         "guides/kumaraswamy.py",
         "        - (q.d - 1.0) / q.d\n",
         "",
