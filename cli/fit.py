@@ -218,13 +218,11 @@ def fit(
     options: dict[str, Any] = {name: True for name, given in flags if given}
     if header is not None:
         options["header"] = header
+    read = None if recipe is None else inference.Recipe.read(recipe)  # before a large graph is
     observed = data.load(graph, **options)
-    if recipe is None:
-        plan = inference.Recipe.default(kind.value, observed, **overrides["story"])
-    else:
-        plan = inference.Recipe.read(recipe)
-        if model is not None:
-            plan = plan.override(story=_named(kind))
+    plan = read or inference.Recipe.default(kind.value, observed, **overrides["story"])
+    if read is not None and model is not None:
+        plan = plan.override(story=_named(kind))
     plan = plan.override(**overrides)
     if (
         plan.guide.get("amortised") is False

@@ -17,7 +17,7 @@ from . import classify, generate, predict
 from . import evaluate as evaluation
 from .draws import chunk_size, evaluation_mode, posterior_traces
 from .elbo import InferenceError
-from .groups import Unit, check_unit, kept_number
+from .groups import Unit, check_unit
 from .memory import check_dense_memory, check_posterior_memory
 from .numbering import fit_numbering, order_in_words
 from .posterior import as_attribute, environment, posterior_data, predictive_number
@@ -88,8 +88,8 @@ class Fit:
             predictive_draws: how many of them draw a graph too: all, or 100 on graphs of over 1,000 nodes, and fewer
                 on those of over 200 million dyads.
             seed: of the draws; that of the fit if None.
-            unit: what the log-likelihood is kept by: "dyad", "node", or a number of random dyads; "auto" is by dyad up
-                to 50,000 observed ones, else by node.
+            unit: what the log-likelihood is kept by: "dyad", "node", a number of random dyads, or "none", without it;
+                "auto" is by dyad up to 50,000 observed ones, by node up to 500 million, else none.
             prior: so many draws from the prior too, with the fitted weights of networks: groups ``prior`` and
                 ``prior_predictive``.
             progress: show a bar; None: on a terminal.
@@ -104,8 +104,7 @@ class Fit:
             raise ValueError(f"prior is a number of draws, 0 or more, not {prior}")
         wanted = predictive_number(self.graph, draws, predictive_draws)
         check_unit(unit, self.graph, draws)
-        kept = kept_number(self.graph, unit)
-        check_posterior_memory(self.story, self.graph, draws, wanted, kept)
+        check_posterior_memory(self.story, self.graph, draws, wanted, unit)
         numbering = fit_numbering(self.story, self.guide, self.graph)
         own = {
             "inference": "variational",

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from ..data import Graph, sample_dyads
 from ._arviz import to_arviz
+from .defaults import MANY_DYADS
 from .draws import edge_distribution
 from .statistics import block_adjacency, graph_statistics, weight_statistics
 
-__all__ = ["DrawGroups", "Unit", "check_unit", "groups_to_arviz", "kept_number"]
+__all__ = ["DrawGroups", "Unit", "check_unit", "chosen_unit", "groups_to_arviz", "kept_number"]
 
-#: what the log-likelihood is kept by: an int is a random sample of so many dyads
-Unit = Literal["auto", "dyad", "node"] | int
+#: what the log-likelihood is kept by: an int is a random sample of so many dyads; "none": it is not had
+Unit = Literal["auto", "dyad", "node", "none"] | int
 
 _DYAD_LIMIT = 50_000  # observed dyads up to which "auto" keeps them one by one
 _NUMBERS = 250_000_000  # of a group by dyad, 1 GB, and as much again while it is put together
@@ -33,19 +34,28 @@ def check_unit(unit: object, graph: Graph, draws: int) -> None:
         ValueError: as said.
     """
     number = isinstance(unit, int) and not isinstance(unit, bool)
-    if not number and unit not in ("auto", "dyad", "node"):
+    if not number and unit not in ("auto", "dyad", "node", "none"):
         raise ValueError(
-            f"unit is 'auto', 'dyad', 'node' or a number of random dyads, not {unit!r}"
+            f"unit is 'auto', 'dyad', 'node', 'none' or a number of random dyads, not {unit!r}"
         )
     if number and int(unit) < 2:  # type: ignore[call-overload]
         raise ValueError(f"unit as a number of random dyads is at least 2, not {unit}")
-    dyads = graph.num_dyads
-    kept = {"auto": 0, "dyad": dyads, "node": 0}.get(str(unit)) if not number else unit
-    if draws * min(int(kept or 0), dyads) > _NUMBERS:  # type: ignore[call-overload]
+    kept = 0 if unit == "auto" else kept_number(graph, unit)  # type: ignore[arg-type]
+    if draws * kept > _NUMBERS:
         raise ValueError(
             f"the log-likelihood of {kept:,} dyads by {draws:,} draws is over {_NUMBERS:,} numbers: "
             "take fewer draws, unit='node', or a random sample of dyads (unit=20_000)"
         )
+
+
+def chosen_unit(graph: Graph, unit: Unit) -> Unit:
+    """What "auto" is: "dyad" up to 50,000 observed dyads, "node" up to 500 million, where a draw takes a second, and
+    "none" beyond."""
+    if unit != "auto":
+        return unit
+    if graph.num_dyads <= _DYAD_LIMIT:
+        return "dyad"
+    return "node" if graph.num_dyads <= MANY_DYADS else "none"
 
 
 @dataclass
@@ -53,7 +63,8 @@ class DrawGroups:
     """The draws of one chain as arrays by group, one entry a chunk of them.
 
     Attributes:
-        pairs: the dyads that are kept one by one, sorted, (2, P); None: log-likelihoods are by node.
+        by_node: log-likelihoods are by node.
+        pairs: the dyads that are kept one by one, sorted, (2, P), or None.
         values: of each of them: 0 or 1, a count, a weight.
         wanted: how many draws also draw a graph.
         numbering: which of the drawn communities each of those that are kept is, (K,); None keeps them as drawn.
@@ -62,6 +73,7 @@ class DrawGroups:
 
     story: Any
     graph: Graph
+    by_node: bool
     pairs: Tensor | None
     values: Tensor | None
     wanted: int
@@ -88,7 +100,8 @@ class DrawGroups:
         if pairs is not None:
             values = _values(graph.num_nodes, pairs.cpu(), first, graph.edge_index.cpu(), x, 1)[0]
             values = values.to(graph.device)
-        return cls(story, graph, pairs, values, wanted, numbering)
+        by_node = chosen_unit(graph, unit) == "node"
+        return cls(story, graph, by_node, pairs, values, wanted, numbering)
 
     @property
     def width(self) -> int:
@@ -100,7 +113,8 @@ class DrawGroups:
         """What the log-likelihood is by, as attributes."""
         total = self.graph.num_dyads
         kept = 0 if self.pairs is None else self.pairs.shape[1]
-        unit = "node" if not kept else "dyad" if kept == total else "dyad, of a random sample"
+        unit = "dyad" if kept == total else "dyad, of a random sample" if kept else "none"
+        unit = "node" if self.by_node else unit
         return {"log_likelihood_unit": unit, "observed_dyads": total, "kept_dyads": kept}
 
     def add(self, trace: Any, log_likelihood: bool = True) -> None:
@@ -115,11 +129,11 @@ class DrawGroups:
             value = self._numbered(name, dims, value.to(torch.int8) if exact else value)
             _put(self.latents, name, value)
         edges = edge_distribution(trace)
-        if log_likelihood:
-            if self.pairs is not None and self.values is not None:
-                density = edges.dyad_log_prob(self.pairs, self.values)[:, 0]
-            else:
-                density = edges.node_log_prob(story.observed_edges(graph))[:, 0]
+        if log_likelihood and self.by_node:
+            density = edges.node_log_prob(story.observed_edges(graph))[:, 0]
+            _put(self.log_likelihood, "edges", density)
+        elif log_likelihood and self.pairs is not None and self.values is not None:
+            density = edges.dyad_log_prob(self.pairs, self.values)[:, 0]
             _put(self.log_likelihood, "edges", density)
         self._predict(edges, min(edges.batch_shape[0], self.wanted - self.predicted))
 
@@ -246,7 +260,8 @@ def groups_to_arviz(
 
 def kept_number(graph: Graph, unit: Unit) -> int:
     """How many dyads are kept one by one."""
-    if unit == "node" or (unit == "auto" and graph.num_dyads > _DYAD_LIMIT):
+    unit = chosen_unit(graph, unit)
+    if unit in ("node", "none"):
         return 0
     return min(unit, graph.num_dyads) if isinstance(unit, int) else graph.num_dyads
 

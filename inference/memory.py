@@ -17,6 +17,7 @@ from torch import nn
 from ..data import Graph
 from ..guides.encoder import GCNEncoder
 from .elbo import InferenceError
+from .groups import Unit, chosen_unit, kept_number
 from .settings import FitSettings
 
 __all__ = [
@@ -178,9 +179,9 @@ def _advice(largest: str, settings: FitSettings) -> str:
 
 
 def draws_bytes(
-    story: Any, graph: Graph, draws: int, predictive_draws: int, kept: int
+    story: Any, graph: Graph, draws: int, predictive_draws: int, unit: Unit
 ) -> dict[str, int]:
-    """What a posterior of so many draws holds at the least; ``kept``: dyads that are kept one by one, or 0.
+    """What a posterior of so many draws holds at the least; ``unit``: what its log-likelihood is by.
 
     All groups are held twice while the chunks of draws are put together.
     """
@@ -193,7 +194,8 @@ def draws_bytes(
         for dim in dims:
             size *= sizes.get(dim, _length(story, dim))
         numbers += draws * size * (1 if bits else _FLOAT)
-    units = kept if kept else n
+    kept = kept_number(graph, unit)
+    units = n if chosen_unit(graph, unit) == "node" else kept
     return {
         "latents": 2 * numbers,
         "log-likelihoods": 2 * _FLOAT * draws * units,
@@ -203,9 +205,10 @@ def draws_bytes(
 
 def default_draws(story: Any, graph: Graph) -> int:
     """How many posterior draws to keep where nobody says: 500; fewer, but 20 at least, where they would take more than
-    2 GiB or visit more than 10^11 dyads."""
-    one = sum(draws_bytes(story, graph, 1, 0, 0).values())
-    return max(20, min(500, _KEPT_DRAWS // one, _VISITS // max(1, graph.num_dyads)))
+    2 GiB, or their densities visit more than 10^11 dyads."""
+    one = sum(draws_bytes(story, graph, 1, 0, "auto").values())
+    visited = 0 if chosen_unit(graph, "auto") == "none" else graph.num_dyads
+    return max(20, min(500, _KEPT_DRAWS // one, _VISITS // max(1, visited)))
 
 
 def _length(story: Any, dim: str) -> int:
@@ -243,19 +246,19 @@ def check_dense_memory(story: Any, graph: Graph, draws: int, device: str) -> Non
 
 
 def check_posterior_memory(
-    story: Any, graph: Graph, draws: int, predictive_draws: int, kept: int
+    story: Any, graph: Graph, draws: int, predictive_draws: int, unit: Unit
 ) -> None:
     """Refuse a posterior that cannot fit in memory; its groups are on the CPU.
 
     Raises:
         InferenceError: with the numbers, and how many draws would fit.
     """
-    needs = draws_bytes(story, graph, draws, predictive_draws, kept)
+    needs = draws_bytes(story, graph, draws, predictive_draws, unit)
     there = available_bytes() or 0
     fixed = needs["predictive graphs"]
     fitting = draws * max(0, there - fixed) // max(1, sum(needs.values()) - fixed)
     advice = f"take draws={fitting}" if fitting else "take fewer communities"
-    advice += ", or fewer predictive_draws or unit='node'" if kept else ""
+    advice += ", or fewer predictive_draws or unit='node'" if kept_number(graph, unit) else ""
     check_memory(f"a posterior of {draws:,} draws", needs, "cpu", advice)
 
 

@@ -53,10 +53,11 @@ def posterior_data(
     Arguments:
         draws: posterior draws.
         predictive_draws: how many of them also draw a graph.
-        unit: what the log-likelihood is kept by: "dyad", "node", or a number m: a random sample of so many observed
-            dyads, the same ones in every posterior of a graph. "auto" is by dyad on graphs of up to 50,000 observed
-            dyads, else by node. Attributes ``observed_dyads`` (M) and ``kept_dyads`` (m) give the factor M / m by which
-            an elpd of the sample, and its standard error, are scaled up to all dyads.
+        unit: what the log-likelihood is kept by: "dyad", "node", a number m: a random sample of so many observed
+            dyads, the same ones in every posterior of a graph, or "none", without it. "auto" is by dyad on graphs of up
+            to 50,000 observed dyads, by node up to 500 million, and none beyond, where every draw of it takes many
+            seconds. Attributes ``observed_dyads`` (M) and ``kept_dyads`` (m) give the factor M / m by which an elpd of
+            the sample, and its standard error, are scaled up to all dyads.
         prior: draws from the prior.
         numbering: which of the guide's communities each community of the result is, (K,).
         progress: show a bar; None: on a terminal.

@@ -12,7 +12,7 @@ import torch
 from ._arviz import compare_posteriors
 from .draws import chunk_size, evaluation_mode, posterior_traces
 from .fitted import Fit
-from .groups import Unit
+from .groups import Unit, chosen_unit
 from .recipe import Recipe
 
 __all__ = ["compare", "truncation_warning"]
@@ -129,13 +129,14 @@ def compare(
         fits: fits of the same graph, by name; two or more.
         draws: posterior draws of each.
         seed: of the draws.
-        unit: "dyad", "node", or a number of random dyads; "auto" as said.
+        unit: "dyad", "node", or a number of random dyads; "auto" as said, up to 500 million dyads: beyond, say which.
 
     Returns:
         the table of ``az.compare``, best first.
 
     Raises:
-        ValueError: fewer than two fits; fits of different graphs; counts or weights against presence of edges.
+        ValueError: fewer than two fits; fits of different graphs; counts or weights against presence of edges; a graph
+            of more than 500 million dyads with unit="auto".
     """
     if len(fits) < 2:
         raise ValueError("compare needs two fits or more, by name")
@@ -150,6 +151,12 @@ def compare(
     if "normal" in laws.values() and len(set(laws.values())) > 1:
         raise ValueError(
             f"densities and probabilities cannot be compared: the likelihoods are {laws}"
+        )
+    graph = next(iter(fits.values())).graph
+    if chosen_unit(graph, unit) == "none":
+        raise ValueError(
+            f"{graph.title} has {graph.num_dyads:,} dyads, whose densities take long: give a number of random ones "
+            "(unit=20_000), or unit='node'"
         )
     posteriors = {name: fit.posterior(draws, 1, seed, unit=unit) for name, fit in fits.items()}
     with warnings.catch_warnings():

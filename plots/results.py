@@ -75,8 +75,8 @@ def _write(
     progress: bool | None,
 ) -> tuple[Path, Any, Evaluation | None]:
     graph = fit.graph.to("cpu")
-    averaged = 200 if draws is None else min(draws, 200)  # of what is not kept by draw
     draws = default_draws(fit.story, graph) if draws is None else draws
+    averaged = min(draws, 200)  # of what is not kept by draw
     # draws of the prior beside it, where the dense graphs that a prior makes too are cheap to look at
     prior = draws if graph.num_nodes <= _PRIOR_NODES else 0
     posterior = fit.posterior(draws, prior=prior, progress=progress)

@@ -112,7 +112,7 @@ def test_a_posterior_says_how_many_draws_would_fit(free):
     fitting = int(str(told.value).rpartition("draws=")[2].split(",")[0])
     bits, real = 10, 4 * (10 + 1)  # a node's memberships; its strengths and log-likelihood
     assert 100 * MIB / (2 * 1500 * (bits + real)) == pytest.approx(fitting, rel=0.2)
-    needs = memory.draws_bytes(found.story, graph, fitting, 100, 0)
+    needs = memory.draws_bytes(found.story, graph, fitting, 100, "node")
     assert 99 * MIB < sum(needs.values()) <= 100 * MIB
 
 
@@ -163,8 +163,11 @@ def test_fewer_draws_are_kept_of_a_large_graph():
     large = Graph(81_306, torch.tensor([[0], [1]]))
     draws = default_draws(story, large)
     assert 20 <= draws < 500
-    assert sum(draws_bytes(story, large, draws, 0, 0).values()) <= 2 << 30
-    assert draws * large.num_dyads <= 10**11
+    assert sum(draws_bytes(story, large, draws, 0, "auto").values()) <= 2 << 30
+    middle = Graph(30_000, torch.tensor([[0], [1]]))  # whose densities are had
+    draws = default_draws(DGLFRM(30_000, 2), middle)
+    assert draws * middle.num_dyads <= 10**11
+    assert draws < 500
     assert default_draws(DGLFRM(34, 10), karate()) == 500
     assert predictive_number(large, draws, None) == 6
     assert predictive_number(karate(), 500, None) == 500

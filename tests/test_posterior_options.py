@@ -242,6 +242,27 @@ def test_the_unit_can_be_chosen(fitted):
     assert found.log_likelihood.edges.shape == (1, 3, 557)
 
 
+def test_a_posterior_without_densities(fitted):
+    found = fitted.posterior(3, unit="none")
+    assert not hasattr(found, "log_likelihood")
+    assert found.attrs["log_likelihood_unit"] == "none"
+    assert found.attrs["kept_dyads"] == 0
+    every = fitted.posterior(3)
+    np.testing.assert_array_equal(found.posterior.memberships, every.posterior.memberships)
+
+
+def test_what_auto_is_depends_on_the_number_of_dyads(fitted):
+    for most, unit in ((556, "none"), (557, "node")):
+        with (
+            mock.patch.object(groups_module, "_DYAD_LIMIT", 0),
+            mock.patch.object(groups_module, "MANY_DYADS", most),
+        ):
+            assert fitted.posterior(2).attrs["log_likelihood_unit"] == unit
+            if unit == "none":
+                with pytest.raises(ValueError, match=r"557 dyads.*unit=20_000"):
+                    compare({"one": fitted, "other": fitted}, 2)
+
+
 def test_bad_units_are_refused(fitted):
     for unit in ("edge", 1, 0, -5, True, None, 2.5):
         with pytest.raises(ValueError, match="unit "):
