@@ -12,7 +12,15 @@ from ..inference import Check, Evaluation, Fit, number_of_communities
 from . import _read
 from .checks import STATISTICS
 
-__all__ = ["Community", "Link", "communities_found", "likely_links", "summary", "surprising_edges"]
+__all__ = [
+    "Community",
+    "Link",
+    "communities_found",
+    "likely_links",
+    "summary",
+    "surprising_edges",
+    "telling",
+]
 
 _LEADING = 6  # members that are named
 _ALL_PAIRS = 5_000  # most nodes whose absent pairs are all ranked
@@ -59,6 +67,16 @@ def communities_found(posterior: Any, graph: Any) -> list[Community]:
         leading = [(names[i], float(means[i, k])) for i in order if means[i, k] >= 0.25]
         found.append(Community(_read.community_names(posterior)[k], float(sizes[k]), leading))
     return found
+
+
+def telling(found: Sequence[Community], nodes: int) -> list[Community]:
+    """Communities that tell nodes apart: several of nearly all nodes, over 95 %, are left out."""
+    few = [c for c in found if not _is_of_nearly_all(c, nodes)]
+    return few if len(found) - len(few) > 1 else [*found]
+
+
+def _is_of_nearly_all(community: Community, nodes: int) -> bool:
+    return community.size > 0.95 * nodes
 
 
 def surprising_edges(fit: Fit, count: int = 8, draws: int = 200) -> list[Link]:
@@ -121,9 +139,12 @@ def _structure(fit: Fit, posterior: Any, found: Sequence[Community]) -> str:
         kind = "community" if overlap else "group"
     may = ", which may overlap" if overlap and used.mode > 1 else ""
     interval = "" if used.low == used.high else f" (90 % interval {used.low} to {used.high})"
-    told = [_sized(c, n) for c in found[:4] if c.leading]
-    if told and len(found) > len(told):
-        told.append(f"{len(found) - len(told)} more")
+    rest = telling(found, n)
+    told = [f"{len(found) - len(rest)} of nearly all nodes"] if len(rest) < len(found) else []
+    named = [_sized(c, n) for c in rest[: 4 - len(told)] if c.leading]
+    told += named
+    if told and len(rest) > len(named):
+        told.append(f"{len(rest) - len(named)} more")
     sizes = f": {_listed(told)}" if told else ""
     means = _read.mean_memberships(posterior)
     unsure = float(((means > 0.2) & (means < 0.8)).any(-1).mean())
@@ -133,7 +154,7 @@ def _structure(fit: Fit, posterior: Any, found: Sequence[Community]) -> str:
 
 
 def _sized(community: Community, nodes: int) -> str:
-    if community.size > 0.95 * nodes:
+    if _is_of_nearly_all(community, nodes):
         return "one of nearly all nodes"
     size = round(community.size)
     about = "about " if abs(community.size - size) > 0.1 else ""
@@ -146,7 +167,7 @@ def _trust(checks: Sequence[Check], evaluation: Evaluation | None) -> str:
     else:
         tested = (
             "Shown a linked and an unlinked pair that were both hidden from it, it finds the linked one "
-            f"{evaluation.auc:.0%} of the time"
+            f"{_share(evaluation.auc)} of the time"
         )
     judged = [c for c in checks if np.isfinite(c.p_value)]
     missed = [c for c in judged if not 0.05 < c.p_value < 0.95]
@@ -160,6 +181,10 @@ def _trust(checks: Sequence[Check], evaluation: Evaluation | None) -> str:
         f"{tested}; graphs that it generates look like the real one in {len(judged) - len(missed)} of {len(judged)} "
         f"respects checked, but {worst}."
     )
+
+
+def _share(x: float) -> str:
+    return "over 99%" if 0.995 <= x < 1.0 else f"{x:.0%}"
 
 
 def _directions(missed: Sequence[Check]) -> str:

@@ -138,9 +138,9 @@ def _write(
             ],
             pictures={name: (path, _CAPTIONS[name]) for name, path in files.items()},
             reproduce=reproduce,
-            warnings=_warnings(fit),
+            warnings=_warnings(fit, averaged),
             summary=summary,
-            tables=[*_groups(groups), *_links(fit)],
+            tables=[*_groups(findings.telling(groups, graph.num_nodes)), *_links(fit, averaged)],
             guide="" if quality is None else quality.meaning,
         )
     except OSError as error:
@@ -254,8 +254,8 @@ def _with_share(name: str, p: float) -> str:
     return name if p >= 0.95 else f"{name} ({p:.0%})"
 
 
-def _links(fit: Fit) -> list[Table]:
-    among, likely = findings.likely_links(fit)
+def _links(fit: Fit, draws: int) -> list[Table]:
+    among, likely = findings.likely_links(fit, draws=draws)
     if among == "missing":
         title, note = (
             "Most probable missing links",
@@ -268,7 +268,7 @@ def _links(fit: Fit) -> list[Table]:
         (
             "Most surprising links",
             "Links that are there although the model gives them the least probability.",
-            findings.surprising_edges(fit),
+            findings.surprising_edges(fit, draws=draws),
         ),
     )
     columns = (
@@ -314,14 +314,14 @@ def _data(fit: Fit) -> dict[str, Any]:
     }
 
 
-def _warnings(fit: Fit) -> list[str]:
+def _warnings(fit: Fit, draws: int) -> list[str]:
     found = []
     if fit.tempered != "no":
         found.append(
             f"The likelihood or prior was reweighted ({fit.tempered.removeprefix('yes: ')}): this is a tempered "
             "fit, not the posterior of the story, and its probabilities are not calibrated."
         )
-    small = truncation_warning(fit)
+    small = truncation_warning(fit, draws)
     if small is not None:
         found.append(f"{small[0].upper()}{small[1:]}.")
     if fit.settings.gradient == "concrete":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from graphlore.data import karate, random_split
@@ -57,3 +59,25 @@ def test_what_misfits_is_named_worst_first(fitted):
         "It was not tested on pairs hidden from it; graphs that it generates look like the real one in 1 of 3 respects "
         "checked, but overstate the number of isolated nodes and understate the number of triangles."
     )
+
+
+def test_communities_of_nearly_all_nodes_are_counted_not_listed(fitted):
+    posterior = fitted.posterior(5, 1)
+    leading = [("Mr. Hi", 1.0)]
+    everywhere = [findings.Community(str(k), 34.0, leading) for k in range(3)]
+    some = findings.Community("3", 9.0, [("Officer", 1.0), ("Node 3", 1.0)])
+    assert findings.telling([*everywhere, some], 34) == [some]
+    assert findings.telling([everywhere[0], some], 34) == [everywhere[0], some]
+    text = findings.summary(fitted, posterior, [*everywhere, some], [], None)[0]
+    assert text.endswith(": 3 of nearly all nodes and 9 around Officer and Node 3.")
+    text = findings.summary(fitted, posterior, everywhere, [], None)[0]
+    assert text.endswith(": 3 of nearly all nodes.")
+    text = findings.summary(fitted, posterior, [everywhere[0], some], [], None)[0]
+    assert text.endswith(": one of nearly all nodes and 9 around Officer and Node 3.")
+
+
+@pytest.mark.parametrize(("auc", "share"), [(0.994, "99%"), (0.9963, "over 99%"), (1.0, "100%")])
+def test_a_share_below_one_is_not_rounded_to_all(fitted, auc, share):
+    evaluation = dataclasses.replace(fitted.evaluate(SPLIT, draws=5), auc=auc)
+    text = findings.summary(fitted, fitted.posterior(5, 1), [], [], evaluation)[1]
+    assert f"finds the linked one {share} of the time" in text
