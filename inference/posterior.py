@@ -68,7 +68,7 @@ def posterior_data(
         chunk = chunk_size(graph, max(story.width, groups.width), draws)
         for trace in posterior_traces(story, guide, graph, draws, chunk):
             groups.add(trace)
-            count(min(chunk, draws))
+            count(trace.nodes["edges"]["fn"].batch_shape[0])
     told = {**attrs, **groups.unit, **environment()}
     before = None
     if prior:
