@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["DyadList", "sorted_draws", "thinned"]
+__all__ = ["DyadList", "across", "sorted_draws", "thinned"]
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,20 @@ class DyadList:
         """The dyads that stand at sorted places: (2, P) from (P,), i < j unless directed."""
         n = self.num_nodes
         if self.parts is not None:
-            first, second = self.sides
-            i, j = first[places // len(second)], second[places % len(second)]
-            return torch.stack((torch.minimum(i, j), torch.maximum(i, j)))
+            sides = self.sides
+            return across(sides, places // len(sides[1]), places % len(sides[1]))
         if self.directed:
             i, j = places // (n - 1), places % (n - 1)
             return torch.stack((i, j + (j >= i).long()))
         starts = _row_starts(n, torch.arange(n + 1, device=places.device))
         i = torch.repeat_interleave(torch.searchsorted(places, starts).diff())
         return torch.stack((i, places - starts[i] + i + 1))
+
+
+def across(sides: tuple[Tensor, Tensor], rows: Tensor, columns: Tensor) -> Tensor:
+    """Dyads of a bipartite graph, i < j, (2, P), by the places of their nodes in either side, (P,) each."""
+    i, j = sides[0][rows], sides[1][columns]
+    return torch.stack((torch.minimum(i, j), torch.maximum(i, j)))
 
 
 def _row_starts(nodes: int, row: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from .cumulants import Cumulant
-from .dyad_list import DyadList
+from .dyad_list import DyadList, across
 from .tiles import TILE, NodeCumulant, PairLogits, Shape, TotalCumulant, tile_entries
 
 __all__ = ["Dyadic", "SummedNodes", "pair_products"]
@@ -427,14 +427,11 @@ class Dyadic(TorchDistribution):
     def _entries(self, read: Callable[[Tensor], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Dyads (2, P) at which a function of their natural parameters is not zero, and what it is, tile by tile."""
         left, right, shape, _ = self._tiled()
+        sides = None if self.parts is None else self.dyads.sides
         for pairs, x in tile_entries(
             left, left if right is None else right, shape, self.tile, read
         ):
-            if self.parts is not None:
-                first, second = self.dyads.sides
-                i, j = first[pairs[0]], second[pairs[1]]
-                pairs = torch.stack((torch.minimum(i, j), torch.maximum(i, j)))
-            yield pairs, x
+            yield pairs if sides is None else across(sides, *pairs), x
 
     def sample_edges(self) -> Tensor:
         """One graph as an edge list, (2, E) int64 sorted by row, in tiles: never N x N at once."""
