@@ -70,9 +70,14 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, matrix: Tensor, transposed: Tensor) -> Tensor:
         ctx.transposed = transposed
-        return matrix @ x
+        return _product(matrix, x)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.transposed @ grad, None, None
+        return _product(ctx.transposed, grad), None, None
+
+
+def _product(matrix: Tensor, x: Tensor) -> Tensor:
+    """matrix @ x, added to zeros where they are: ``@`` copies them once more, which large graphs feel."""
+    return x.new_zeros(matrix.shape[0], x.shape[1]).addmm_(matrix, x)

@@ -125,9 +125,9 @@ class GCNEncoder(nn.Module):
         else:
             nodes, ways = None, [self._adjacency(graph)] * depth
         first, *others, last = (way.to(dtype) for way in ways)
-        h: Any = 0.0
+        entering = []
         if self.from_features is not None:
-            h = h + self.from_features(self._features(graph, nodes).to(dtype), first)
+            entering.append(self.from_features(self._features(graph, nodes).to(dtype), first))
         if self.from_identity is not None:
             if graph.num_nodes != self.from_identity.num_embeddings:
                 raise ValueError(
@@ -135,15 +135,16 @@ class GCNEncoder(nn.Module):
                     f"{graph.num_nodes}: unseen nodes need an encoder with inputs='features'"
                 )
             table = self.from_identity.weight
-            h = h + first @ (table if nodes is None else table.index_select(0, nodes))
-        h = self.norm(self.activation(h))
+            entering.append(first @ (table if nodes is None else table.index_select(0, nodes)))
+        h = self.norm(self.activation(sum(entering[1:], start=entering[0])))
         for convolution, way in zip(self.convolutions, others, strict=True):
             h = self.activation(convolution(self.dropout(h), way))
         dropped = self.dropout(h)
-        # one product for all heads, which reads the adjacency once
+        # one product for all heads: a gradient of many columns, where each alone would add to all of h
         ends = {name: cast(Convolution, head) for name, head in self.heads.items()}
-        before = [head.lin(dropped) for head in ends.values()]
-        parts = (last @ torch.cat(before, 1)).split([x.shape[1] for x in before], 1)
+        weight = torch.cat([head.lin.weight for head in ends.values()])
+        sizes = [head.out_channels for head in ends.values()]
+        parts = (last @ F.linear(dropped, weight)).split(sizes, 1)
         heads = {
             name: part + head.bias for (name, head), part in zip(ends.items(), parts, strict=True)
         }
