@@ -35,7 +35,7 @@ def check(
     fitted = load_run(run)
     posterior = fitted.posterior(draws, seed=seed)
     rows = [
-        {**dataclasses.asdict(c), "verdict": plots.verdict(c.p_value, c.statistic)}
+        {**dataclasses.asdict(c), "verdict": plots.verdict(c.p_value, c.statistic, c.draws)}
         for c in inference.posterior_predictive_check(posterior)
     ]
     held_out = None

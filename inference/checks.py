@@ -23,6 +23,7 @@ class Check:
         observed: of the graph.
         mean, low, high: of the predictive graphs, with a central 90 % interval.
         p_value: share of predictive graphs at or above the observed one, half of the ties counted.
+        draws: how many predictive graphs that is a share of: those that have the statistic.
     """
 
     statistic: str
@@ -32,6 +33,7 @@ class Check:
     low: float
     high: float
     p_value: float
+    draws: int
 
 
 class Checks(list[Check]):
@@ -81,6 +83,7 @@ def posterior_predictive_check(posterior: Any) -> Checks:
                 float(low),
                 float(high),
                 p_value(values, observed),
+                int(np.isfinite(values).sum()),
             )
         )
     return checks

@@ -37,16 +37,21 @@ STATISTICS: dict[str, tuple[str, str, bool]] = {
 }
 
 
-def verdict(p: float, statistic: str | None = None) -> str:
+_FEW = 100  # draws; p-values are multiples of half their inverse
+
+
+def verdict(p: float, statistic: str | None = None, draws: int = _FEW) -> str:
     """Put a posterior predictive p-value into words.
 
     Args:
         p: The p-value, as :func:`p_value` defines it.
         statistic: Name of the statistic, for the sentence.
+        draws: Number of graphs that it is of.
 
     Returns:
         "consistent with the model" for 0.05 < p < 0.95; else that the model understates (small p)
-        or overstates (large p) the statistic, "strongly" beyond 0.005 and 0.995.
+        or overstates (large p) the statistic: "strongly" beyond 0.005 and 0.995, and of fewer than 100
+        draws "in all N graphs drawn" instead.
     """
     if not math.isfinite(p):
         return "not defined for this graph"
@@ -55,17 +60,20 @@ def verdict(p: float, statistic: str | None = None) -> str:
     if 0.05 < p < 0.95:
         return "consistent with the model"
     what = "the statistic" if statistic is None else STATISTICS.get(statistic, ("", statistic))[1]
-    strongly = "strongly " if p < 0.005 or p > 0.995 else ""
-    return f"the model {strongly}{'understates' if p <= 0.05 else 'overstates'} {what}"
+    extreme = p < 0.005 or p > 0.995
+    strongly = "strongly " if extreme and draws >= _FEW else ""
+    all_of_few = f" in all {draws} graphs drawn" if extreme and draws < _FEW else ""
+    return f"the model {strongly}{'understates' if p <= 0.05 else 'overstates'} {what}{all_of_few}"
 
 
-def format_p(p: float) -> str:
-    """Write a p-value with two digits: "p = 0.43", "p < 0.01", "p not defined"."""
+def format_p(p: float, draws: int = _FEW) -> str:
+    """Write the p-value of so many draws with two digits: "p = 0.43", "p < 0.01", "p not defined"."""
+    least = max(1.0 / _FEW, 1.0 / max(draws, 1))
     if not math.isfinite(p):
         return "p not defined"
-    if p < 0.005:
-        return "p < 0.01"
-    return "p > 0.99" if p > 0.995 else f"p = {p:.2f}"
+    if p < least / 2:
+        return f"p < {least:.2f}"
+    return f"p > {1.0 - least:.2f}" if p > 1.0 - least / 2 else f"p = {p:.2f}"
 
 
 def _bins(values: np.ndarray, counts: bool) -> np.ndarray:
@@ -143,7 +151,7 @@ def posterior_predictive(idata: Any, axes: Any = None) -> np.ndarray:
             panel.set_xlim(near.min() - 0.06 * spread - half, near.max() + 0.06 * spread + half)
         panel.xaxis.set_major_locator(MaxNLocator(3, integer=counts))
         panel.yaxis.set_major_locator(MaxNLocator(3))
-        st.dress(panel, f"{title}\n{format_p(p)}")
+        st.dress(panel, f"{title}\n{format_p(p, values.size)}")
         panel.margins(y=0.1)
     for panel in panels[:: 4 if axes is None else len(panels)]:
         panel.set_ylabel("draws (%)", fontsize=st.LABEL, color=st.INK)

@@ -219,7 +219,7 @@ def write_report(
     settings: Mapping[str, Any],
     data: Mapping[str, Any],
     numbers: Sequence[tuple[str, Any, str]],
-    checks: Sequence[tuple[str, Any, Any, Any, Any, Any, str]] = (),
+    checks: Sequence[tuple[str, Any, Any, Any, Any, Any, int, str]] = (),
     pictures: Mapping[str, tuple[Path, str]] | None = None,
     reproduce: str = "",
     warnings: Sequence[str] = (),
@@ -243,7 +243,8 @@ def write_report(
         data: What the graph is: name to value.
         numbers: The results: name, value, what it means in plain words.
         checks: Posterior predictive checks: statistic, observed, mean, low and high end of the
-            90% interval, p-value, verdict in words (empty: made by :func:`verdict`).
+            90% interval, p-value, number of graphs it is of, verdict in words (empty: made by
+            :func:`verdict`).
         pictures: Name to file and caption. Names of :func:`save_all` find their section by
             themselves, others go to the end.
         reproduce: Commands or code that repeat the run.
@@ -261,8 +262,8 @@ def write_report(
         ValueError: If the story holds something that a browser would fetch or run.
     """
     rows = []
-    for statistic, observed, mean, low, high, p, words in checks:
-        said = words or verdict(float(p), statistic)
+    for statistic, observed, mean, low, high, p, draws, words in checks:
+        said = words or verdict(float(p), statistic, draws)
         rows.append(
             {
                 "statistic": _label(STATISTICS.get(statistic, (statistic,))[0]),
@@ -270,7 +271,7 @@ def write_report(
                 "mean": mean,
                 "low": low,
                 "high": high,
-                "p": format_p(float(p)).removeprefix("p ").removeprefix("= "),
+                "p": format_p(float(p), draws).removeprefix("p ").removeprefix("= "),
                 "verdict": said,
                 "kind": _verdict_kind(p, said),
             }

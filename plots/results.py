@@ -132,7 +132,8 @@ def _write(
                     c.low,
                     c.high,
                     c.p_value,
-                    verdict(c.p_value, c.statistic),
+                    c.draws,
+                    verdict(c.p_value, c.statistic, c.draws),
                 )
                 for c in checks
             ],

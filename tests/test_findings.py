@@ -20,7 +20,7 @@ def fitted():
 
 
 def check(statistic, p):
-    return Check(statistic, f"meaning of {statistic}", 1.0, 1.0, 0.0, 2.0, p)
+    return Check(statistic, f"meaning of {statistic}", 1.0, 1.0, 0.0, 2.0, p, 200)
 
 
 def test_surprising_edges_have_the_least_probability(fitted):

@@ -22,6 +22,7 @@ from markupsafe import Markup
 
 from graphlore import plots
 from graphlore.inference._arviz import to_arviz
+from graphlore.plots.checks import format_p
 
 STATISTICS = tuple(plots.STATISTICS)
 
@@ -428,8 +429,27 @@ def test_verdicts() -> None:
     assert plots.verdict(0.97) == "the model overstates the statistic"
     assert plots.verdict(1.0, "max_degree") == "the model strongly overstates the largest degree"
     assert plots.verdict(math.nan) == "not defined for this graph"
+    few = "the model overstates the largest degree in all 6 graphs drawn"
+    assert plots.verdict(1.0, "max_degree", 6) == few
+    assert plots.verdict(0.02, "max_degree", 50) == "the model understates the largest degree"
     with pytest.raises(ValueError, match="between 0 and 1"):
         plots.verdict(1.5)
+
+
+@pytest.mark.parametrize(
+    ("p", "draws", "words"),
+    [
+        (0.43, 6, "p = 0.43"),
+        (0.0, 6, "p < 0.17"),
+        (1.0, 6, "p > 0.83"),
+        (1 / 12, 6, "p = 0.08"),
+        (0.0, 1000, "p < 0.01"),
+        (0.0049, 1000, "p < 0.01"),
+        (math.nan, 0, "p not defined"),
+    ],
+)
+def test_p_values_are_no_finer_than_the_draws(p: float, draws: int, words: str) -> None:
+    assert format_p(p, draws) == words
 
 
 def test_p_values_in_titles_are_those_computed(club: Any) -> None:
@@ -543,7 +563,7 @@ def write(path: Path, pictures: dict[str, Path], **changes: Any) -> str:
         "settings": {"steps": 2000, "learning_rate": 0.01},
         "data": {"nodes": 34, "edges": 78},
         "numbers": [("ELBO", -216.1, "a lower bound on the log evidence, in nats")],
-        "checks": [("triangles", 45, 22.1, 11, 38, 0.01, "")],
+        "checks": [("triangles", 45, 22.1, 11, 38, 0.01, 200, "")],
         "pictures": {name: (path, f"Caption of {name}.") for name, path in pictures.items()},
         "reproduce": "graphlore fit --seed 0 && echo '<done>'",
         "warnings": ["the likelihood was tempered"],

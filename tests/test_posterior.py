@@ -458,6 +458,7 @@ def test_the_check_is_the_one_by_hand(posterior):
         above = sum(1.0 for d in drawn if d > observed * (1 + 1e-9) + 1e-12)
         ties = sum(1.0 for d in drawn if abs(d - observed) <= 1e-9 * abs(observed) + 1e-12)
         assert check.observed == observed
+        assert check.draws == DRAWS
         assert check.p_value == pytest.approx((above + ties / 2) / DRAWS), check.statistic
         assert check.mean == pytest.approx(drawn.mean(), rel=1e-5)
         np.testing.assert_allclose(
@@ -504,7 +505,7 @@ def test_checks_are_a_table_in_a_notebook(posterior):
     checks = posterior_predictive_check(posterior)
     table = checks.table
     assert list(table.index) == list(STATISTICS)
-    assert list(table.columns) == ["observed", "mean", "low", "high", "p_value", "meaning"]
+    assert list(table.columns) == ["observed", "mean", "low", "high", "p_value", "draws", "meaning"]
     assert table.loc["density", "observed"] == pytest.approx(77 / 557)
     assert "<td>edges per dyad</td>" in checks._repr_html_()
 
