@@ -149,7 +149,7 @@ class Destructor(PyroModule):
                     if readout is None:
                         last = last.index_copy(0, ends, state)
                     elif t == 1:
-                        whole = whole.index_add(0, ends, readout.terms(state))
+                        whole = whole.index_add(0, ends, readout(state))
                     arcs, (graph, node, h, there, loud) = _only(
                         ~ended, arcs, graph, node, h, there, loud
                     )
@@ -157,7 +157,7 @@ class Destructor(PyroModule):
                     break
                 h = prop(h, *arcs, loud)
                 if t == 1 and readout is not None:
-                    whole = whole.index_add(0, graph, readout.terms(h))
+                    whole = whole.index_add(0, graph, readout(h))
                 going = sizes > t
                 score = f_r(h)[:, 0]
                 if there is not None:

@@ -135,13 +135,20 @@ class GatedSum(nn.Module):
         self.gate = nn.Linear(hidden, width)
         self.value = nn.Linear(hidden, width)
 
-    def terms(self, h: Tensor) -> Tensor:
-        """(..., width) what each node (..., H) adds."""
-        return self.gate(h).sigmoid() * self.value(h)
+    def forward(self, h: Tensor) -> Tensor:
+        """(..., width) what each node (..., H) adds to the sum."""
+        return self.joined()(h)
 
-    def forward(self, h: Tensor, dim: int) -> Tensor:
-        """The state of the graph from node states (..., H) of which ``dim`` is the dimension of the nodes."""
-        return self.terms(h).sum(dim)
+    def joined(self) -> Callable[[Tensor], Tensor]:
+        """The same map, its weights joined once for all the steps of a story."""
+        weight = torch.cat([self.gate.weight, self.value.weight])
+        bias = torch.cat([self.gate.bias, self.value.bias])
+
+        def terms(h: Tensor) -> Tensor:
+            gate, value = functional.linear(h, weight, bias).chunk(2, -1)
+            return gate.sigmoid() * value
+
+        return terms
 
 
 class PairScore(nn.Module):

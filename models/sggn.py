@@ -107,10 +107,11 @@ class SGGN(PyroModule):
         count = num_graphs if batch is None else len(batch)
         last = self.max_nodes if batch is None else batch.width
         # Each look-up of a network of a PyroModule registers its parameters with Pyro: look them up once.
-        prop, readout, f_an, r_init = self.prop.joined(), self.readout, self.f_an, self.r_init
-        f_ae, f_s, embed = self.f_ae, self.f_s, self.embed
+        prop, readout = self.prop.joined(), self.readout.joined()
+        f_an, r_init, f_ae, f_s = self.f_an, self.r_init, self.f_ae, self.f_s
+        embed = self.embed
         h = embed.weight.new_zeros(0, count, self.hidden)  # (t, B, H), the nodes so far
-        graph = readout(h, 0)  # of no nodes: zero
+        graph = readout(h).sum(0)  # of no nodes: zero
         arcs = Arcs.none(h.device)
         exists = torch.ones(count, dtype=torch.bool, device=h.device)
         num_nodes = torch.zeros_like(exists, dtype=torch.int64)
@@ -122,10 +123,10 @@ class SGGN(PyroModule):
             some = which.nonzero()[:, 0]
             if len(some) == count:
                 h = prop(h.flatten(0, 1), *arcs.flat(count)).view_as(h)
-                return h, readout(h, 0)
+                return h, readout(h).sum(0)
             part = h.index_select(1, some)
             part = prop(part.flatten(0, 1), *arcs.only(some, count).flat(len(some))).view_as(part)
-            return h.index_copy(1, some, part), graph.index_copy(0, some, readout(part, 0))
+            return h.index_copy(1, some, part), graph.index_copy(0, some, readout(part).sum(0))
 
         with pyro.plate("graphs", count, dim=-1):
             # Node states persist, so a step depends on all steps before it.

@@ -130,7 +130,7 @@ class SGVAE(PyroModule):
         """Graphs drawn from latents (B, D)."""
         count, last = len(z), self.max_nodes
         # Each look-up of a network of a PyroModule registers its parameters with Pyro: look them up once.
-        prop, readout, typed = self.prop.joined(), self.readout, self.f_type is not None
+        prop, readout, typed = self.prop.joined(), self.readout.joined(), self.f_type is not None
         f_an, r_init, f_ae = self.f_an, self.r_init, self.f_ae
         h = F.pad(z, (0, self.hidden - self.latent))[None]  # (t, A, H), of the A graphs still built
         active = torch.arange(count, device=z.device)
@@ -148,7 +148,7 @@ class SGVAE(PyroModule):
                 final = torch.cat([final[:t].index_copy(1, active, h), final[t:]])
             if t == last:
                 break
-            graph = readout(h, 0)
+            graph = readout(h).sum(0)
             logits = spread(f_an(graph)[:, 0], active, count)
             more = pyro.sample(f"add_node_{t}", dist.Bernoulli(logits=logits).mask(exists))
             exists = exists & (more > 0)
@@ -178,7 +178,7 @@ class SGVAE(PyroModule):
         # The largest graphs first: those still built at any step are the first so many.
         order = sizes.argsort(descending=True, stable=True)
         built = (sizes[:, None] > torch.arange(width + 1, device=z.device)).sum(0).tolist()
-        prop, readout, r_init = self.prop.joined(), self.readout, self.r_init
+        prop, readout, r_init = self.prop.joined(), self.readout.joined(), self.r_init
         graph_of, u, v = batch.edges.index_select(0, order).nonzero(as_tuple=True)
         ends, late = torch.stack([u, v]), torch.maximum(u, v)
         kinds = batch.edges.index_select(0, order)[graph_of, u, v]
@@ -192,7 +192,7 @@ class SGVAE(PyroModule):
             there = ((late < t) & (graph_of < here)).nonzero()[:, 0]
             source, target = ends.index_select(1, there) * here + graph_of.index_select(0, there)
             h = prop(h.flatten(0, 1), source, target, kinds.index_select(0, there)).view_as(h)
-            graphs.append(readout(h, 0))
+            graphs.append(readout(h).sum(0))
             if self.node_types > 1:
                 final.append(F.pad(h[:, going:], (0, 0, 0, 0, 0, width - t)))
             if going == 0:

@@ -292,8 +292,8 @@ FAULTS = (
     ),
     _fault(
         "models/message_passing.py",
-        "return self.gate(h).sigmoid() * self.value(h)",
-        "return self.value(h)",
+        "return gate.sigmoid() * value",
+        "return value",
         "a readout without its gate",
         "sggn",
         "sgvae",
