@@ -350,6 +350,7 @@ def main() -> None:
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)  # in a process of its own
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    gl.inference.keep_freed_memory()  # as the command line does
     if options.worker:
         found = WORKERS[options.worker[0]](options, *options.worker[1:])
         if gl.inference.join_job("cpu").rank == 0:

@@ -98,10 +98,12 @@ def longer(
 
 
 def run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    path = options.data
-    graphs = (
-        gl.data.cycles(100, LENGTHS, seed=seed) if path is None else gl.data.read_graphset(path)
-    )
+    if options.data is not None:
+        graphs = gl.data.read_graphset(options.data)
+    elif options.balanced:
+        graphs = gl.data.GraphSet.from_networkx([nx.cycle_graph(n) for n in LENGTHS] * 10)
+    else:
+        graphs = gl.data.cycles(100, LENGTHS, seed=seed)
     with gl.inference.seeded(seed):
         story = gl.models.SGVAE(options.hidden, options.latent, rounds=options.rounds)
         guide = gl.guides.Destructor(
@@ -139,6 +141,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument(
         "--data", type=Path, help="an .npz set of cycles; fresh ones of 5 to 14 nodes if left out"
+    )
+    parser.add_argument(
+        "--balanced", action="store_true", help="ten cycles of each length, not 100 random ones"
     )
     parser.add_argument("--hidden", type=int, default=16)
     parser.add_argument("--latent", type=int, default=1)

@@ -180,6 +180,7 @@ def fit(
     """
     from .. import data, inference, plots
 
+    inference.keep_freed_memory()
     given_options = options_given(context)
     if tells_sets(model, recipe):
         fit_set(graph, context.params, given_options)

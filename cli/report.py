@@ -31,6 +31,7 @@ def report(
     """
     from .. import inference, plots
 
+    inference.keep_freed_memory()
     fitted = load_any_run(run)
     if isinstance(fitted, inference.SequentialFit):
         page, _ = plots.write_set_results(

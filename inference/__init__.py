@@ -38,6 +38,7 @@ from .graph_metrics import (
     valid,
 )
 from .guide_quality import GuideQuality, guide_quality
+from .heap import keep_freed_memory
 from .importance import log_importance_weights
 from .job import join_job
 from .kernel import GibbsNUTS
@@ -129,6 +130,7 @@ __all__ = [
     "importance_log_likelihood",
     "isomorphism_classes",
     "join_job",
+    "keep_freed_memory",
     "locked",
     "log_automorphisms",
     "log_importance_weights",
