@@ -33,12 +33,3 @@ def arrays_cleared(way: str) -> float:
 @pytest.mark.skipif(sys.platform != "linux", reason="there is nothing to keep elsewhere")
 def test_pages_are_not_cleared_again_and_again():
     assert arrays_cleared("kept") < 1.0
-
-
-@pytest.mark.skipif(
-    sys.platform == "linux", reason="where the system keeps pages this is not asked"
-)
-def test_elsewhere_nothing_is_done():
-    from graphlore.inference import keep_freed_memory
-
-    assert not keep_freed_memory()
