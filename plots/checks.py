@@ -68,12 +68,13 @@ def verdict(p: float, statistic: str | None = None, draws: int = _FEW) -> str:
 
 def format_p(p: float, draws: int = _FEW) -> str:
     """Write the p-value of so many draws with two digits: "p = 0.43", "p < 0.01", "p not defined"."""
-    least = max(1.0 / _FEW, 1.0 / max(draws, 1))
     if not math.isfinite(p):
         return "p not defined"
-    if p < least / 2:
+    least = max(1.0 / _FEW, 1.0 / draws)
+    edge = 0.005 if draws >= _FEW else least / 4  # of few draws, only all of them on one side
+    if p < edge:
         return f"p < {least:.2f}"
-    return f"p > {1.0 - least:.2f}" if p > 1.0 - least / 2 else f"p = {p:.2f}"
+    return f"p > {1.0 - least:.2f}" if p > 1.0 - edge else f"p = {p:.2f}"
 
 
 def _bins(values: np.ndarray, counts: bool) -> np.ndarray:
