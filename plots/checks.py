@@ -37,7 +37,10 @@ STATISTICS: dict[str, tuple[str, str, bool]] = {
 }
 
 
-_FEW = 100  # draws; p-values are multiples of half their inverse
+_EXTREME = (
+    0.005  # a p-value closer to 0 or 1; of fewer draws than _FEW only where all lie on one side
+)
+_FEW = 100
 
 
 def verdict(p: float, statistic: str | None = None, draws: int = _FEW) -> str:
@@ -60,21 +63,24 @@ def verdict(p: float, statistic: str | None = None, draws: int = _FEW) -> str:
     if 0.05 < p < 0.95:
         return "consistent with the model"
     what = "the statistic" if statistic is None else STATISTICS.get(statistic, ("", statistic))[1]
-    extreme = p < 0.005 or p > 0.995
-    strongly = "strongly " if extreme and draws >= _FEW else ""
-    all_of_few = f" in all {draws} graphs drawn" if extreme and draws < _FEW else ""
-    return f"the model {strongly}{'understates' if p <= 0.05 else 'overstates'} {what}{all_of_few}"
+    said = f"{'understates' if p <= 0.05 else 'overstates'} {what}"
+    if _EXTREME <= p <= 1.0 - _EXTREME:
+        return f"the model {said}"
+    return (
+        f"the model {said} in all {draws} graphs drawn"
+        if draws < _FEW
+        else f"the model strongly {said}"
+    )
 
 
 def format_p(p: float, draws: int = _FEW) -> str:
     """Write the p-value of so many draws with two digits: "p = 0.43", "p < 0.01", "p not defined"."""
     if not math.isfinite(p):
         return "p not defined"
-    least = max(1.0 / _FEW, 1.0 / draws)
-    edge = 0.005 if draws >= _FEW else least / 4  # of few draws, only all of them on one side
-    if p < edge:
+    least = 1.0 / min(draws, _FEW)
+    if p < _EXTREME:
         return f"p < {least:.2f}"
-    return f"p > {1.0 - least:.2f}" if p > 1.0 - edge else f"p = {p:.2f}"
+    return f"p > {1.0 - least:.2f}" if p > 1.0 - _EXTREME else f"p = {p:.2f}"
 
 
 def _bins(values: np.ndarray, counts: bool) -> np.ndarray:
