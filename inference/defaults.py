@@ -82,7 +82,7 @@ _LARGE: dict[str, dict[str, dict[str, Any]]] = {
         "fit": {**_BATCHES, "learning_rate": 0.05},
     },
 }
-_PASSES = {"dglfrm": 110, "lfrm": 150}  # over the edges
+_PASSES = {"dglfrm": 110, "lfrm": 125}  # over the edges
 _STEPS = (3_000, 15_000)
 
 MODELS = tuple(_TABLES)

@@ -22,6 +22,7 @@ from .tables import (
     options_of,
     parameters_of,
     read_tables,
+    replaced,
 )
 
 __all__ = ["Recipe"]
@@ -57,9 +58,11 @@ class Recipe:
     def __post_init__(self) -> None:
         check_tables(self)
         story, guide = self._classes()
-        check_known("story", self.story, parameters_of(story) | _told(story))
+        check_known("story option", self.story, parameters_of(story) | _told(story))
         family = guides.MeanField if issubclass(guide, guides.MeanField) else guide
-        check_known("guide", self.guide, parameters_of(family) | parameters_of(guides.GCNEncoder))
+        check_known(
+            "guide option", self.guide, parameters_of(family) | parameters_of(guides.GCNEncoder)
+        )
         self.settings  # noqa: B018 - validates
 
     @classmethod
@@ -108,7 +111,7 @@ class Recipe:
 
     def override(self, **changes: Mapping[str, Any]) -> Recipe:
         """The same recipe with some options replaced, given by table: ``override(fit={"steps": 100})``."""
-        return Recipe(**{n: {**getattr(self, n), **changes.get(n, {})} for n in TABLES})
+        return Recipe(**replaced(self, changes))
 
     def without(self, table: str, *names: str) -> Recipe:
         """The same recipe with some options of a table left to their defaults."""

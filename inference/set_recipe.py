@@ -14,13 +14,13 @@ from ..models import SGGN, SGVAE
 from .seeds import seeded
 from .sequential_settings import OrderedSettings, SequentialSettings
 from .tables import (
-    TABLES,
     check_known,
     check_tables,
     named_kinds,
     options_of,
     parameters_of,
     read_tables,
+    replaced,
 )
 
 __all__ = ["SetRecipe"]
@@ -57,9 +57,11 @@ class SetRecipe:
             raise ValueError(
                 f"there is no story {self.name!r:.60} of many graphs; known are {known}"
             )
-        check_known("story", self.story, parameters_of(_STORIES[self.name]))
-        check_known("guide", self.guide, parameters_of(Destructor) if self.has_guide else set())
-        check_known("fit", self.fit, parameters_of(_SETTINGS[self.name]))
+        check_known("story option", self.story, parameters_of(_STORIES[self.name]))
+        check_known(
+            "guide option", self.guide, parameters_of(Destructor) if self.has_guide else set()
+        )
+        check_known("fit option", self.fit, parameters_of(_SETTINGS[self.name]))
         self.settings  # noqa: B018 - validates
 
     @classmethod
@@ -129,7 +131,7 @@ class SetRecipe:
 
     def override(self, **changes: Mapping[str, Any]) -> SetRecipe:
         """The same recipe with some options replaced, given by table: ``override(fit={"epochs": 100})``."""
-        return SetRecipe(**{n: {**getattr(self, n), **changes.get(n, {})} for n in TABLES})
+        return SetRecipe(**replaced(self, changes))
 
     @property
     def name(self) -> Any:

@@ -20,6 +20,7 @@ __all__ = [
     "options_of",
     "parameters_of",
     "read_tables",
+    "replaced",
 ]
 
 TABLES = ("story", "guide", "fit")
@@ -29,7 +30,7 @@ def read_tables(path: Path) -> dict[str, dict[str, Any]]:
     """The tables of a TOML or JSON file (settings.json of a run is one).
 
     Raises:
-        InferenceError: the file is missing or cannot be read, or has none of them.
+        InferenceError: the file is missing or cannot be read, has none of them, or a TOML file has others.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -41,6 +42,11 @@ def read_tables(path: Path) -> dict[str, dict[str, Any]]:
     found = {} if not isinstance(tables, dict) else {n: tables.get(n, {}) for n in TABLES}
     if not found or not all(isinstance(table, dict) for table in found.values()):
         raise InferenceError(f"{path} is no recipe: it needs the tables {', '.join(TABLES)}")
+    if path.suffix == ".toml":  # what a run keeps has more in it
+        try:
+            check_known("table", tables, set(TABLES))
+        except ValueError as error:
+            raise InferenceError(f"{path}: {error}") from None
     return found
 
 
@@ -76,8 +82,18 @@ def check_tables(recipe: Any) -> None:
             )
 
 
+def replaced(recipe: Any, changes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The tables of a recipe with some of their options replaced.
+
+    Raises:
+        ValueError: changes of something that is no table.
+    """
+    check_known("table", changes, set(TABLES))
+    return {n: {**getattr(recipe, n), **changes.get(n, {})} for n in TABLES}
+
+
 def check_known(kind: str, table: Mapping[str, Any], known: set[str]) -> None:
-    """Refuse options that nobody knows.
+    """Refuse options, or tables, that nobody knows.
 
     Raises:
         ValueError: it names them, and those that are known.
@@ -85,4 +101,4 @@ def check_known(kind: str, table: Mapping[str, Any], known: set[str]) -> None:
     unknown = sorted(set(table) - known - {"name"})
     if unknown:
         shown = ", ".join(f"{name:.40}" for name in unknown[:10])
-        raise ValueError(f"unknown {kind} option(s) {shown}; known are {', '.join(sorted(known))}")
+        raise ValueError(f"unknown {kind}(s) {shown}; known are {', '.join(sorted(known))}")

@@ -85,9 +85,9 @@ def _tile_logits(
 class _Gradient:
     """d/dl and d/dr of a sum over dyads, added up tile by tile from the derivatives by the logits.
 
-    An undirected dyad off the diagonal blocks is visited once and stands for (i, j) and (j, i); within a diagonal
-    block both orders are visited, each for one half. Kept as (B, K, N): products with long rows are faster than
-    those with K columns.
+    An undirected dyad off the diagonal blocks is visited once, as l_i'r_j: l_j'r_i is the same number by the stories'
+    symmetry, so that its derivative is not needed. Within a diagonal block both orders are visited, each for one
+    half. Kept as (B, K, N): products with long rows are faster than those with K columns.
     """
 
     def __init__(self, x: Tensor, y: Tensor, symmetric: bool, shape: Shape) -> None:
@@ -101,15 +101,9 @@ class _Gradient:
         x_rows, y_columns = self.x[:, rows].mT, self.y[:, columns].mT
         if self.by_y is self.by_x and on_diagonal:  # two equal products, each for one half
             self.by_x[..., rows].baddbmm_(y_columns, slope)
-        elif not self.undirected or self.symmetric:
+        else:
             self.by_x[..., rows].baddbmm_(y_columns, slope.mT, alpha=once)
             self.by_y[..., columns].baddbmm_(x_rows, slope, alpha=once)
-        else:  # s_ij = s_ji are two expressions of one logit: share the derivative between them
-            half = 0.5 * once
-            self.by_x[..., rows].baddbmm_(y_columns, slope.mT, alpha=half)
-            self.by_y[..., rows].baddbmm_(self.x[:, columns].mT, slope.mT, alpha=half)
-            self.by_x[..., columns].baddbmm_(self.y[:, rows].mT, slope, alpha=half)
-            self.by_y[..., columns].baddbmm_(x_rows, slope, alpha=half)
 
     def add_up(self, processes: Processes) -> None:
         """Add what other processes found in their tiles."""

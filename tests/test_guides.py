@@ -177,6 +177,20 @@ def test_a_product_with_a_part_of_the_nodes_has_its_transpose_as_gradient():
     assert Adjacency.of(way.matrix.float()).to(torch.float64).transposed.dtype == torch.float64
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_products_of_every_precision_are_those_of_dense_matrices(dtype):
+    dense = torch.randint(-3, 4, (5, 4)) * torch.bernoulli(torch.full((5, 4), 0.5))
+    dense[2] = 0  # a node without neighbours
+    way = Adjacency.of(dense.to(dtype).to_sparse_csr())
+    # small whole numbers, which every precision adds up exactly; columns of a matrix stored by rows
+    x = torch.randint(-3, 4, (3, 4)).to(dtype).mT.requires_grad_()
+    found = way @ x
+    assert torch.equal(found.double(), dense.double() @ x.double())
+    weight = torch.randint(-3, 4, (5, 3)).to(dtype)
+    (found * weight).sum().backward()
+    assert torch.equal(x.grad.double(), dense.double().mT @ weight.double())
+
+
 def test_the_network_by_hand():
     # one hidden layer, features: L leaky(L X W1 + b1) W2 + b2, L the normalised adjacency
     graph = a_graph()

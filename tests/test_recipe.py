@@ -13,7 +13,16 @@ import torch
 from graphlore import guides
 from graphlore.data import Graph, karate, random_split
 from graphlore.guides import GCNEncoder, MeanField, StructuredMeanField
-from graphlore.inference import Fit, FitSettings, InferenceError, Recipe, fit, fit_recipe, restarts
+from graphlore.inference import (
+    Fit,
+    FitSettings,
+    InferenceError,
+    Recipe,
+    SetRecipe,
+    fit,
+    fit_recipe,
+    restarts,
+)
 from graphlore.models import DGLFRM, NodeStory
 
 KARATE = karate()
@@ -185,6 +194,20 @@ def test_unknown_options_are_named_with_the_known_ones(tables, says):
         Recipe(**tables)
     with pytest.raises(ValueError, match=says):
         Recipe().override(**tables)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), SetRecipe({"name": "SGVAE"})])
+def test_a_table_that_no_recipe_has_is_named(recipe):
+    with pytest.raises(
+        ValueError, match=r"unknown table\(s\) settings; known are fit, guide, story"
+    ):
+        recipe.override(settings={"steps": 100})
+
+
+def test_a_table_in_a_file_that_no_recipe_has_is_named(tmp_path):
+    (tmp_path / "r.toml").write_text("[fits]\nsteps = 100")
+    with pytest.raises(InferenceError, match=r"r.toml: unknown table\(s\) fits; known are fit"):
+        Recipe.read(tmp_path / "r.toml")
 
 
 def test_every_option_of_the_classes_is_known():
