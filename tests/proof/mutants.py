@@ -232,6 +232,13 @@ FAULTS = (
         "families",
     ),
     _fault(
+        "guides/convolution.py",
+        "per_sample_weights=matrix.values()",
+        "per_sample_weights=torch.ones_like(matrix.values())",
+        "messages without the weights of their edges, in single precision alone",
+        "guides",
+    ),
+    _fault(
         "models/dyadic.py",
         "keep = keep & ~torch.isin(pairs[0] * n + pairs[1], hidden)",
         "keep = keep & True",
