@@ -88,7 +88,7 @@ def _product(matrix: Tensor, x: Tensor) -> Tensor:
         return matrix @ x
     return embedding_bag(
         matrix.col_indices(),
-        x.contiguous(),
+        x.detach().contiguous(),  # else it keeps what a gradient of its own would need
         matrix.crow_indices(),
         mode="sum",
         per_sample_weights=matrix.values(),
