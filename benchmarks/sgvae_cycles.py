@@ -139,10 +139,11 @@ def run(seed: int, options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument(
+    graphs = parser.add_mutually_exclusive_group()
+    graphs.add_argument(
         "--data", type=Path, help="an .npz set of cycles; fresh ones of 5 to 14 nodes if left out"
     )
-    parser.add_argument(
+    graphs.add_argument(
         "--balanced", action="store_true", help="ten cycles of each length, not 100 random ones"
     )
     parser.add_argument("--hidden", type=int, default=16)

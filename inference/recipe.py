@@ -58,10 +58,12 @@ class Recipe:
     def __post_init__(self) -> None:
         check_tables(self)
         story, guide = self._classes()
-        check_known("story option", self.story, parameters_of(story) | _told(story))
+        check_known("story option", options_of(self.story), parameters_of(story) | _told(story))
         family = guides.MeanField if issubclass(guide, guides.MeanField) else guide
         check_known(
-            "guide option", self.guide, parameters_of(family) | parameters_of(guides.GCNEncoder)
+            "guide option",
+            options_of(self.guide),
+            parameters_of(family) | parameters_of(guides.GCNEncoder),
         )
         self.settings  # noqa: B018 - validates
 

@@ -57,11 +57,13 @@ class SetRecipe:
             raise ValueError(
                 f"there is no story {self.name!r:.60} of many graphs; known are {known}"
             )
-        check_known("story option", self.story, parameters_of(_STORIES[self.name]))
+        check_known("story option", options_of(self.story), parameters_of(_STORIES[self.name]))
         check_known(
-            "guide option", self.guide, parameters_of(Destructor) if self.has_guide else set()
+            "guide option",
+            options_of(self.guide),
+            parameters_of(Destructor) if self.has_guide else set(),
         )
-        check_known("fit option", self.fit, parameters_of(_SETTINGS[self.name]))
+        check_known("fit option", options_of(self.fit), parameters_of(_SETTINGS[self.name]))
         self.settings  # noqa: B018 - validates
 
     @classmethod

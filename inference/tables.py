@@ -98,7 +98,7 @@ def check_known(kind: str, table: Mapping[str, Any], known: set[str]) -> None:
     Raises:
         ValueError: it names them, and those that are known.
     """
-    unknown = sorted(set(table) - known - {"name"})
+    unknown = sorted(set(table) - known)
     if unknown:
         shown = ", ".join(f"{name:.40}" for name in unknown[:10])
         raise ValueError(f"unknown {kind}(s) {shown}; known are {', '.join(sorted(known))}")

@@ -202,6 +202,8 @@ def test_a_table_that_no_recipe_has_is_named(recipe):
         ValueError, match=r"unknown table\(s\) settings; known are fit, guide, story"
     ):
         recipe.override(settings={"steps": 100})
+    with pytest.raises(ValueError, match=r"unknown table\(s\) name"):  # one of an option alone
+        recipe.override(name={})
 
 
 def test_a_table_in_a_file_that_no_recipe_has_is_named(tmp_path):
